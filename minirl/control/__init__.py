@@ -1,0 +1,1 @@
+"""Continuous control: one file per paper, and the baselines they are compared with."""
