@@ -1,15 +1,16 @@
 """Build the online book: `python -m minirl.book.site` (or `make book`).
 
-1. chapters/ is copied to build/book/, and the catalogue written into the pages that ask for it. A notebook that was executed there
-   before, and whose inputs (its own source, the minirl package, the stored results) are unchanged, keeps its executed copy. With
-   CI=true every notebook is executed.
+1. chapters/ is copied to build/book/, and the catalogue written into the pages that ask for it. A notebook that was
+   executed there before, and whose inputs (its own source, the minirl package, the stored results) are unchanged, keeps
+   its executed copy. With CI=true every notebook is executed.
 2. nbmake executes what is left, in place, under the budget of tests/notebooks/notebook_budget.py.
 3. Jupyter Book turns the executed copies into build/book/_build/html, warnings being errors.
 4. Notebooks to download are laid beside the pages, without outputs:
-     _static/notebooks/<slug>.ipynb    the chapter; `_sources/<part>/<slug>.ipynb` (the theme's download button) is the same file
+     _static/notebooks/<slug>.ipynb    the chapter; the same behind the download button, in `_sources`
      _static/exercises/<slug>.ipynb    the assignment, as nbgrader released it
-   In a chapter's Markdown write the repository's own path, `[the assignment](../../exercises/<slug>/<slug>.ipynb)`: it works in
-   JupyterLab, and the copy that becomes the page has it replaced. An HTML output links to `../_static/exercises/<slug>.ipynb`.
+   In a chapter's Markdown write the repository's own path, `[the assignment](../../exercises/<slug>/<slug>.ipynb)`: it
+   works in JupyterLab, and the copy that becomes the page has it replaced. An HTML output links to
+   `../_static/exercises/<slug>.ipynb`.
 
 Nothing is written outside the build folder.
 """
@@ -46,7 +47,7 @@ def digest(paths: list[Path]) -> str:
 
 
 def copy(source: Path, copied: Path, record: dict[str, str]) -> dict[str, str]:
-    """Bring `copied` in step with `source`; return {notebook in `copied`: hash of what its outputs depend on} for those to execute.
+    """Bring `copied` in step with `source`; return {notebook in `copied`: hash of its inputs} for those to execute.
 
     `record` holds the hashes under which notebooks were executed before; those still valid are left as they are.
     """
@@ -76,7 +77,7 @@ def copy(source: Path, copied: Path, record: dict[str, str]) -> dict[str, str]:
 
 
 def link_assignments(text: str) -> str:
-    """Point a page's Markdown links to ../../exercises/<slug>/<slug>.ipynb, right in the repository, at the copy in the book.
+    """Turn Markdown links to ../../exercises/<slug>/<slug>.ipynb, right in the repository, to the copy in the book.
 
     `path:` tells MyST that the target is a file to download and not a page.
     """

@@ -1,7 +1,8 @@
 """A pytest plugin: the budget of a whole notebook (nbmake only knows one for each cell).
 
-Fails a notebook that takes more than SECONDS of wall time or whose processes together hold more than GIGABYTES; prints what each one
-took; and writes it to the file named by MINIRL_NOTEBOOK_REPORT, from which minirl/book/site.py learns which notebooks passed.
+Fails a notebook that takes more than SECONDS of wall time or whose processes together hold more than GIGABYTES; prints
+what each one took; and writes it to the file named by MINIRL_NOTEBOOK_REPORT, from which minirl/book/site.py learns
+which notebooks passed.
 """
 
 import json
@@ -18,7 +19,7 @@ runs = {}
 
 
 def watch(done: threading.Event, peak: list[float]) -> None:
-    """Keep in peak[0] the most memory [GB] that this process's children (the kernel and its workers) held at one time."""
+    """Keep in peak[0] the most memory [GB] that this process's children (a kernel, its workers) held at one time."""
     me = psutil.Process()
     while not done.wait(0.2):
         total = 0
@@ -70,7 +71,9 @@ def pytest_terminal_summary(terminalreporter, config):
     if hasattr(config, "workerinput"):  # a worker of pytest-xdist sees only its share
         return
     for name, run in sorted(runs.items()):
-        terminalreporter.write_line(f"{os.path.basename(name):32} {run['seconds']:6.1f} s   {run['peak_gb']:5.2f} GB at most")
+        terminalreporter.write_line(
+            f"{os.path.basename(name):32} {run['seconds']:6.1f} s   {run['peak_gb']:5.2f} GB at most"
+        )
     if target := os.environ.get("MINIRL_NOTEBOOK_REPORT"):
         with open(target, "w") as file:
             json.dump(runs, file, indent=1)

@@ -1,31 +1,19 @@
 """The built book, served on 127.0.0.1 and opened in a headless Chromium for which no other host exists.
 
-Run by `make test` after the book is built. Without a browser or without a built book these tests skip; with CI=true they fail.
+Run by `make test` after the book is built. Without a browser or a built book these tests skip; with CI=true they fail.
 MINIRL_HTML names another folder of built pages.
 """
 
 import functools
 import http.server
-import json
 import os
 import shutil
 import threading
-import time
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from built import HTML, open_page, pages
 
-ROOT = Path(__file__).parents[2]
-HTML = Path(os.environ.get("MINIRL_HTML", ROOT / "build/book/_build/html")).resolve()
 CHROMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-THEME_PAGES = {"search.html", "genindex.html"}  # made by Sphinx, no content of ours
-
-
-def pages():
-    """Every page of the book, relative to HTML."""
-    found = (path.relative_to(HTML) for path in HTML.rglob("*.html"))
-    return sorted(str(path) for path in found if not {"_static", "_sources", "_downloads"} & set(path.parts))
 
 
 def missing(what):
@@ -85,22 +73,6 @@ def browser():
     with webdriver.Chrome(options=options, service=service) as chromium:
         chromium.set_script_timeout(60)
         yield chromium
-
-
-def open_page(browser, url):
-    """Go to a page, wait until its equations and quizzes stand, and return what it said and asked for."""
-    browser.get("about:blank")
-    browser.get_log("browser"), browser.get_log("performance")  # what the page before left
-    browser.get(url)
-    browser.execute_async_script(
-        "const done = arguments[0];"
-        "const ready = () => (window.MathJax && MathJax.startup ? MathJax.startup.promise : Promise.resolve()).then(() => done());"
-        "document.readyState === 'complete' ? ready() : addEventListener('load', ready);"
-    )
-    time.sleep(0.7)  # a jupyterquiz typesets half a second after it appears
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    return SimpleNamespace(url=url, browser=browser, console=browser.get_log("browser"), requests=asked)
 
 
 @pytest.fixture(scope="module")
