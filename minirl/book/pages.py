@@ -33,6 +33,11 @@ STYLE = """<style>
 .mrl-papers td { white-space: nowrap; }
 .mrl-papers .mrl-dots { letter-spacing: 0.08em; }
 .mrl-papers .mrl-ready { font-weight: 700; }
+@media (max-width: 40rem) {
+  .mrl-papers { font-size: 0.85em; }
+  .mrl-papers th, .mrl-papers td { padding: 0.5rem 0.25rem; }
+  .mrl-papers .mrl-dots { display: none; }
+}
 </style>"""
 
 
@@ -171,11 +176,17 @@ def prerequisites_svg() -> str:
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {right + 4:g} {height:g}" role="group" '
-        'aria-labelledby="map-title map-desc" style="width: 100%; max-width: 1100px; height: auto" '
+        'aria-labelledby="map-title map-desc" style="width: 100%; min-width: 640px; max-width: 1100px; height: auto" '
         "font-family=\"system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif\">\n"
         f'<title id="map-title">{title}</title><desc id="map-desc">{text}</desc>\n'
         f'<rect width="100%" height="100%" rx="8" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>"
     )
+
+
+def prerequisites_html() -> str:
+    """The map in a box that a narrow screen scrolls sideways, by touch or with the arrow keys."""
+    box = '<div role="region" aria-label="Map of prerequisites" tabindex="0" style="overflow-x: auto">'
+    return f"{box}\n{prerequisites_svg()}\n</div>"
 
 
 def _rows() -> dict[str, int]:
@@ -294,7 +305,7 @@ def _wrap(text: str, width: int) -> list[str]:
 
 def fill(markdown: str) -> str:
     """A page with its markers `<!-- catalogue -->` and `<!-- prerequisites -->` replaced; other pages pass through."""
-    for marker, make in (("<!-- catalogue -->", catalogue_html), ("<!-- prerequisites -->", prerequisites_svg)):
+    for marker, make in (("<!-- catalogue -->", catalogue_html), ("<!-- prerequisites -->", prerequisites_html)):
         if marker in markdown:
             markdown = markdown.replace(marker, f"```{{raw}} html\n{make()}\n```")
     return markdown
