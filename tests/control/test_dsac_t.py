@@ -2,6 +2,7 @@
 
 import math
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from minirl.control import dsac_t, sac
 from minirl.control import dsac_t_tabular as tabular
 from minirl.control.dsac_t import DSACT, Config
 from minirl.core.replay import Batch
+from minirl.experiments import dsac_t as experiment
 
 SMALL = {"hidden": (16, 16), "batch_size": 32, "warmup": 50, "num_envs": 1, "eval_every": 100, "eval_episodes": 2}
 
@@ -353,11 +355,12 @@ def test_time_limits_are_not_stored_as_terminations_and_episodes_do_not_leak_int
 
 
 def test_learning_is_a_function_of_the_seed_also_when_two_agents_take_turns():
-    alone = [list(DSACT(Config(**SMALL, seed=s)).learn(300)) for s in (0, 1)]
-    turns = list(zip(*(DSACT(Config(**SMALL, seed=s)).learn(300) for s in (0, 1)), strict=True))
+    config = SMALL | {"eval_every": 200, "eval_episodes": 1}
+    alone = [list(DSACT(Config(**config, seed=s)).learn(200)) for s in (0, 1)]
+    turns = list(zip(*(DSACT(Config(**config, seed=s)).learn(200) for s in (0, 1)), strict=True))
     assert [list(column) for column in zip(*turns, strict=True)] == alone
     assert alone[0] != alone[1]
-    assert [log["step"] for log in alone[0]] == [0, 100, 200, 300]
+    assert [log["step"] for log in alone[0]] == [0, 100, 200]
     assert alone[0][-1]["progress"] == 1.0
 
 
@@ -508,3 +511,123 @@ def test_the_expected_value_saves_the_variance_that_total_variance_predicts():
     measured, predicted = tabular.reward_target_variance(*tabular.truth(), seed=100)
     assert (measured / predicted).tolist() == pytest.approx([1] * 5, abs=0.05)
     assert predicted.min() > 2
+
+
+# ----------------------------------------------------------------------------------------------------- the reproduction
+
+
+def test_the_array_pendulum_is_gymnasiums():
+    env = gym.make("Pendulum-v1").unwrapped
+    env.reset(seed=0)
+    angle, speed = (np.array([x]) for x in env.state)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        action = rng.uniform(-1, 1)
+        obs, reward, *_ = env.step(np.array([2 * action]))
+        angle, speed, ours = experiment.pendulum_step(angle, speed, np.array([action]))
+        assert ours[0] == pytest.approx(float(reward), abs=1e-5)
+        assert experiment.observe(angle, speed)[0].tolist() == pytest.approx(obs.tolist(), abs=1e-5)
+
+
+def test_soft_returns_against_a_loop():
+    """The first action has no entropy term, and later ones are discounted with their reward."""
+    obs = np.array([[np.cos(2.0), np.sin(2.0), 0.5]])
+
+    def policy(obs):
+        return 0.3 * obs[:, 2], obs[:, 0]
+
+    got = experiment.soft_returns(obs, np.array([0.4]), policy, alpha=0.7, rollouts=3, horizon=4)
+    angle, speed, action, want = 2.0, 0.5, 0.4, 0.0
+    for t in range(4):
+        if t > 0:
+            action = 0.3 * speed
+            want -= 0.99**t * 0.7 * math.cos(angle)
+        want += 0.99**t * -(((angle + math.pi) % (2 * math.pi) - math.pi) ** 2 + 0.1 * speed**2 + 0.004 * action**2)
+        speed = max(-8, min(8, speed + (15 * math.sin(angle) + 6 * action) * 0.05))
+        angle += 0.05 * speed
+    assert got.shape == (1, 3)
+    assert got[0].tolist() == pytest.approx([want] * 3)
+
+
+def test_the_fixed_policy_swings_up():
+    reward = experiment.swing_up_data(100).reward.reshape(200, 100)
+    assert reward[-50:].mean() > -0.1  # upright in (almost) every stream
+
+
+def test_believed_takes_mean_and_sigma_of_the_same_critic():
+    agent = DSACT(Config(**SMALL))
+    batch = pendulum_batch(64)
+    q, sigma = (x.detach().numpy() for x in agent.critic(batch.obs, batch.action))
+    got_q, got_sigma = experiment.believed(agent, batch.obs, batch.action)
+    first = q[0] < q[1]
+    assert 0 < first.sum() < 64
+    assert got_q.tolist() == q.min(axis=0).tolist()
+    assert got_sigma.tolist() == np.where(first, sigma[0], sigma[1]).tolist()
+
+
+def stored_runs(**changes: float) -> list[dict]:
+    """Runs as a reproduction stores them, in which every claim holds; `changes` {arm__metric: value} spoil one."""
+    authors = {"late return": -150, "knee": 5_500, "rank correlation": 0.6, "rank low": 0.4, "rank high": 0.8}
+    ring = {
+        "equivariance T": 1e-13, "equivariance v1": 1.0, "sigma T c=10": 1.05, "sigma v1 c=10": 0.07,
+        "variance error": 0.02, "variance ratio": 6.0,
+    }  # fmt: skip
+    metrics = {arm: {"final return": -200.0, "bias": 1.0} for arm, _ in experiment.plan(5) if arm.startswith("agent")}
+    metrics |= {arm: {"final return": -400.0} for arm in experiment.ABLATIONS} | {"authors": authors, "ring": ring}
+    metrics |= {arm: {"sigma c=10": 0.1, "rmse c=10": 1.5} for arm in experiment.CRITICS}
+    metrics["agent v1"]["bias"] = 9.0
+    metrics["critic T"] = {"sigma c=10": 0.5, "rmse c=10": 1.0}
+    for place, value in changes.items():
+        arm, metric = place.replace("_c10", " c=10").split("__")
+        metrics[arm.replace("_", " ")][metric.replace("_", " ")] = value
+    return [{"arm": a, "seed": s, "curves": {}, "metrics": metrics[a], "cpu_s": 1.0} for a, s in experiment.plan(5)]
+
+
+def verdicts(runs: list[dict]) -> dict[str, str]:
+    return {row["id"]: row["verdict"] for row in experiment.claims(runs)}
+
+
+def test_claims_that_hold_are_reproduced():
+    found = verdicts(stored_runs())
+    assert found.pop("C12") == "cannot be shown here"
+    assert set(found.values()) == {"reproduced"}
+    assert len(found) == 11
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "claim"),
+    [
+        ({"authors__late_return": -251}, "C1"), ({"authors__knee": 9_500}, "C2"), ({"authors__knee": 2_500}, "C2"),
+        ({"authors__rank_correlation": 0.29}, "C3"), ({"ring__equivariance_T": 1e-5}, "C4"),
+        ({"ring__equivariance_v1": 1e-6}, "C4"), ({"ring__sigma_T_c10": 1.3}, "C5"),
+        ({"ring__sigma_v1_c10": 0.3}, "C5"), ({"ring__variance_error": 0.06}, "C6"), ({"agent_v1__bias": 0.5}, "C7"),
+        ({"agent_T__final_return": -260}, "C8"),
+        ({"agent_SAC__final_return": -310, "agent_T__final_return": -310}, "C8"), ({"critic_v1__sigma_c10": 0.2}, "C9"),
+        ({"critic_v1__rmse_c10": 1.1}, "C10"), ({"agent_T_without_omega__final_return": -240}, "C11"),
+    ],
+)  # fmt: skip
+def test_a_claim_that_fails_is_reported_as_failed(spoilt, claim):
+    assert verdicts(stored_runs(**spoilt))[claim] == "not reproduced"
+
+
+def test_runs_are_planned_once_and_unknown_arms_are_refused():
+    plan = experiment.plan(5)
+    assert len(plan) == len(set(plan)) == 2 + 15 + 12 + 12 + 5
+    assert len(experiment.plan(1)) == 1 + 3 + 8 + 1
+    with pytest.raises(ValueError, match="agent T"):
+        experiment.run("agent X", 0)
+
+
+@pytest.mark.slow
+def test_a_run_is_a_function_of_arm_and_seed(monkeypatch):
+    monkeypatch.setattr(experiment, "STEPS", 500)
+    monkeypatch.setattr(experiment, "ROLLOUTS", 2)
+    monkeypatch.setattr(experiment, "HORIZON", 10)
+    small = {"hidden": (8, 8), "warmup": 100, "batch_size": 8, "eval_every": 500, "eval_episodes": 1}
+    monkeypatch.setattr(experiment, "SMALL", experiment.SMALL | small)
+    monkeypatch.setattr(experiment, "SMALL_DSAC", experiment.SMALL_DSAC | small)
+    monkeypatch.setattr(experiment, "CRITIC_UPDATES", 20)
+    for arm in ("agent v1", "agent SAC", "critic v1"):
+        first, again, other = (experiment.run(arm, seed) for seed in (100, 100, 101))
+        assert first == again
+        assert first["metrics"] != other["metrics"]
