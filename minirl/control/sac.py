@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from minirl.core.evaluate import evaluate
 from minirl.core.nets import MLP, polyak
 from minirl.core.replay import Batch, ReplayBuffer
-from minirl.core.rollout import make_envs, rollout
+from minirl.core.rollout import make_envs, mean_logs, rollout
 from minirl.core.seeding import env_seed, torch_generator
 
 # Shapes: B batch, N parallel environments, O observation, A action.
@@ -84,19 +84,23 @@ class Actor(nn.Module):
 
 
 def tanh_gaussian_logprob(u: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Log-density (B,) of the action a = tanh(u), u ~ N(mean, exp(log_std)^2); all inputs (B, A). Eq. (4) of the chapter.
+    """Log-density (B,) of the action a = tanh(u), u ~ N(mean, exp(log_std)^2), eq. (6); all inputs (B, A).
 
     log(1 - tanh(u)^2) is written as 2 (log 2 - u - softplus(-2u)), which stays finite where tanh(u) rounds to 1.
     """
     gaussian = -0.5 * ((u - mean) / log_std.exp()) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
-    squash = 2 * (math.log(2) - u - F.softplus(-2 * u))
-    return (gaussian - squash).sum(-1)
+    return (gaussian - 2 * (math.log(2) - u - F.softplus(-2 * u))).sum(-1)
 
 
 def sample_action(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Reparameterised action (B, A) in (-1, 1) and its log-density (B,), from standard normal noise (B, A)."""
+    """Reparameterised action (B, A) in (-1, 1) and its log-density (B,), from standard normal noise (B, A).
+
+    With u = mean + exp(log_std) noise the ratio (u - mean) / exp(log_std) of eq. (6) is the noise itself: the same value
+    and gradient as `tanh_gaussian_logprob(u, mean, log_std)`, in half the arithmetic.
+    """
     u = mean + log_std.exp() * noise
-    return torch.tanh(u), tanh_gaussian_logprob(u, mean, log_std)
+    terms = 0.5 * noise**2 + log_std - 2 * (u + F.softplus(-2 * u))
+    return torch.tanh(u), -terms.sum(-1) - u.shape[-1] * (0.5 * math.log(2 * math.pi) + 2 * math.log(2))
 
 
 # ------------------------------------------------------------------------------------------------------- the losses
@@ -115,7 +119,7 @@ def soft_target(
 
 def critic_loss(q: Tensor, y: Tensor) -> Tensor:
     """Scalar, eq. (8): half the mean squared error of each critic to the common target, summed. q (2, B), y (B,)."""
-    return 0.5 * ((q - y) ** 2).mean(dim=1).sum()
+    return 0.5 * F.mse_loss(q, y.expand_as(q), reduction="sum") / y.shape[0]
 
 
 def actor_loss(q: Tensor, logp: Tensor, alpha: Tensor) -> Tensor:
@@ -138,19 +142,22 @@ class SAC(nn.Module):
         super().__init__()
         self.config = config
         self.envs = make_envs(config.env_id)
-        obs_dim, action_dim = self.envs.single_observation_space.shape[0], self.envs.single_action_space.shape[0]
-        self.target_entropy = -float(action_dim) if config.target_entropy is None else config.target_entropy
+        self.obs_dim, self.action_dim = (
+            space.shape[0] for space in (self.envs.single_observation_space, self.envs.single_action_space)
+        )
+        self.target_entropy = -float(self.action_dim) if config.target_entropy is None else config.target_entropy
 
         init, self.noise, self.replay = (torch_generator(config.seed, stream) for stream in range(3))
-        self.actor = Actor(obs_dim, action_dim, config.hidden, init)
-        self.critic = MLP((obs_dim + action_dim, *config.hidden, 1), init, K=2)
+        self.actor = Actor(self.obs_dim, self.action_dim, config.hidden, init)
+        self.critic = MLP((self.obs_dim + self.action_dim, *config.hidden, 1), init, K=2)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.tensor(0.0 if config.alpha is None else math.log(max(config.alpha, 1e-38))))
 
-        self.actor_params = list(self.actor.parameters())
+        # Actor and temperature share one backward pass and one optimiser: their losses have no parameter in common.
+        self.policy_params = [*self.actor.parameters(), *([self.log_alpha] if config.alpha is None else [])]
+        groups = [{"params": self.actor.parameters()}, {"params": [self.log_alpha], "lr": config.alpha_lr}]
+        self.policy_optimiser = torch.optim.Adam(groups, config.lr, fused=True)
         self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), config.lr, fused=True)
-        self.actor_optimiser = torch.optim.Adam(self.actor_params, config.lr, fused=True)
-        self.alpha_optimiser = torch.optim.Adam([self.log_alpha], config.alpha_lr, fused=True)
 
     @torch.no_grad()
     def act(self, obs: np.ndarray, deterministic: bool = False) -> np.ndarray:
@@ -189,16 +196,10 @@ class SAC(nn.Module):
         action, logp = self.sample(batch.obs)
         both = self.q_values(self.critic, batch.obs, action)
         believed = both.min(dim=0).values if config.actor_q == "min" else both.mean(dim=0)
-        loss_pi = actor_loss(believed, logp, alpha)
-        self.actor_optimiser.zero_grad()
-        loss_pi.backward(inputs=self.actor_params)  # through the critics, but their weights get no gradient
-        self.actor_optimiser.step()
-
-        if config.alpha is None:
-            loss_alpha = alpha_loss(self.log_alpha, logp, self.target_entropy)
-            self.alpha_optimiser.zero_grad()
-            loss_alpha.backward()
-            self.alpha_optimiser.step()
+        loss = actor_loss(believed, logp, alpha) + alpha_loss(self.log_alpha, logp, self.target_entropy)
+        self.policy_optimiser.zero_grad()
+        loss.backward(inputs=self.policy_params)  # through the critics, but their weights get no gradient
+        self.policy_optimiser.step()
 
         polyak(self.target_critic, self.critic, config.tau)
         return {
@@ -214,36 +215,28 @@ class SAC(nn.Module):
         Yields a dict every 100 steps with "step", "progress" and the means of `update`'s numbers since the last one;
         every `eval_every` steps (and at step 0) also "return", the mean deterministic evaluation return.
         """
-        config = self.config
-        buffer = ReplayBuffer(min(config.buffer_size, steps), *self.actor_shapes())
+        config, step, seen = self.config, 0, []
+        buffer = ReplayBuffer(min(config.buffer_size, steps), self.obs_dim, self.action_dim)
         uniform = np.random.default_rng(env_seed(config.seed, 1))
-        seen: list[dict[str, Tensor]] = []
-        step = 0
         yield {"step": 0, "progress": 0.0, "return": self.evaluate()}
 
         def behaviour(obs: np.ndarray) -> np.ndarray:
-            return uniform.uniform(-1, 1, (len(obs), buffer.action_dim)) if step < config.warmup else self.act(obs)
+            return uniform.uniform(-1, 1, (len(obs), self.action_dim)) if step < config.warmup else self.act(obs)
 
         for t in rollout(self.envs, behaviour, env_seed(config.seed)):
             buffer.add(t.obs, t.action, t.reward, t.next_obs, t.terminated)  # truncated is not stored: it only resets
             step += 1
             if step > config.warmup:
                 seen.append(self.update(buffer.sample(config.batch_size, self.replay)))
-            if step % 100 == 0:
-                log = {"step": step, "progress": step / steps}
-                log |= {key: float(torch.stack([s[key] for s in seen]).mean()) for key in (seen[0] if seen else ())}
-                seen.clear()
+            if step % 100 == 0 or step == steps:
+                log = {"step": step, "progress": step / steps, **mean_logs(seen)}
                 if step % config.eval_every == 0:
                     log["return"] = self.evaluate()
                 yield log
-            if step >= steps:
+            if step == steps:
                 return
-
-    def actor_shapes(self) -> tuple[int, int]:
-        """(O, A)."""
-        return self.envs.single_observation_space.shape[0], self.envs.single_action_space.shape[0]
 
     def evaluate(self) -> float:
         """Mean return of the deterministic policy over fixed starts, in the environment's own (unscaled) reward."""
-        returns = evaluate(lambda obs: self.act(obs, deterministic=True), self.config.env_id, self.config.eval_episodes)
-        return float(returns.mean())
+        act = lambda obs: self.act(obs, deterministic=True)  # noqa: E731
+        return float(evaluate(act, self.config.env_id, self.config.eval_episodes).mean())

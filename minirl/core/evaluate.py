@@ -24,3 +24,17 @@ def evaluate(
             break
     envs.close()
     return total
+
+
+def film_frames(
+    act: Callable[[np.ndarray], np.ndarray], env_id: str, steps: int, seed: int = 12_345
+) -> list[np.ndarray]:
+    """Pictures (H, W, 3) uint8 of one episode, at most `steps` of them, for `minirl.book.film`."""
+    env = make_envs(env_id, 1, render_mode="rgb_array")
+    frames = []
+    for t in rollout(env, act, seed):
+        frames.append(env.envs[0].render())
+        if len(frames) >= steps or (t.terminated | t.truncated).any():
+            break
+    env.close()
+    return frames

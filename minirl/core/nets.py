@@ -17,7 +17,7 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self, sizes: Sequence[int], generator: torch.Generator, K: int | None = None, activation: Callable = torch.relu
+        self, sizes: Sequence[int], generator: torch.Generator, K: int | None = None, activation: Callable = torch.relu_
     ):
         super().__init__()
         self.activation = activation

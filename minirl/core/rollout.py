@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import Tensor
 
 
 class Transition(NamedTuple):
@@ -19,7 +21,7 @@ class Transition(NamedTuple):
     truncated: np.ndarray  # (N,) bool: only the clock ran out, bootstrap from next_obs
 
 
-def make_envs(env_id: str, n: int = 1) -> SyncVectorEnv:
+def make_envs(env_id: str, n: int = 1, render_mode: str | None = None) -> SyncVectorEnv:
     """N copies of a continuous-control environment whose actions are rescaled to [-1, 1] in every dimension.
 
     The original limits stay readable as `envs.action_low` and `envs.action_high`, each (A,).
@@ -27,12 +29,12 @@ def make_envs(env_id: str, n: int = 1) -> SyncVectorEnv:
     """
 
     def build() -> gym.Env:
-        env = gym.make(env_id)
+        env = gym.make(env_id, render_mode=render_mode)
         action, obs = env.action_space, env.observation_space
         if not isinstance(action, gym.spaces.Box) or len(action.shape) != 1:
             raise ValueError(
                 f"{env_id} has action space {action}, but this method needs a one-dimensional Box (continuous actions). "
-                "For discrete actions use a value-based or policy-gradient method for discrete spaces, such as DQN or PPO with a categorical policy."
+                "Discrete actions want another method: Q-learning (DQN), or a policy gradient with a categorical policy."
             )
         if not isinstance(obs, gym.spaces.Box) or len(obs.shape) != 1:
             raise ValueError(f"{env_id} has observation space {obs}, but this method needs a one-dimensional Box")
@@ -71,3 +73,10 @@ def check_finite(step: int, **fields: np.ndarray) -> None:
     for name, value in fields.items():
         if not np.isfinite(value).all():
             raise FloatingPointError(f"{name} is not finite at step {step}: {np.asarray(value).tolist()}")
+
+
+def mean_logs(seen: list[dict[str, Tensor]]) -> dict[str, float]:
+    """The mean of each scalar over the updates in `seen`, which is emptied; {} when there were none."""
+    means = {key: float(torch.stack([log[key] for log in seen]).mean()) for key in (seen[0] if seen else ())}
+    seen.clear()
+    return means

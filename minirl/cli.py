@@ -1,0 +1,157 @@
+"""The command line: `minirl list | train | reproduce | grade | doctor`. Each command explains itself with --help."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from minirl.papers import PAPERS, PARTS, UnknownPaper
+
+
+def list_papers(json_: Annotated[bool, tyro.conf.arg(name="json")] = False) -> None:
+    """The 53 papers by part, with their status.
+
+    Args:
+        json_: print the whole catalogue as JSON.
+    """
+    if json_:
+        print(json.dumps([dataclasses.asdict(p) for p in PAPERS], indent=1, ensure_ascii=False))
+        return
+    for part, title in PARTS.items():
+        print(f"\n{title} ({part})")
+        for p in (p for p in PAPERS if p.part == part):
+            print(f"  {p.slug:<20} {p.status:<8} {p.difficulty}/5  {p.minutes:>3} min  {p.title} ({p.year})")
+
+
+def train(argv: list[str]) -> int:
+    """`minirl train <slug> [--steps N] [--out FILE] [--config-field value ...]`."""
+    from minirl.core.checkpoint import agent_class, agent_module, save
+
+    if not argv or argv[0].startswith("-"):
+        ready = ", ".join(p.slug for p in PAPERS if p.status == "ready")
+        print(f"usage: minirl train <slug> [options]; `minirl train <slug> --help` lists them\nready: {ready}")
+        return 0 if argv and argv[0] in ("-h", "--help") else 2
+    slug, *rest = argv
+    module = agent_module(slug)
+
+    @dataclasses.dataclass
+    class Options:
+        steps: int = 20_000  # environment steps to train for
+        out: Path | None = None  # checkpoint file (default: <slug>.safetensors)
+        config: tyro.conf.OmitArgPrefixes[module.Config] = dataclasses.field(default_factory=module.Config)
+
+    options = tyro.cli(
+        Options, args=rest, prog=f"minirl train {slug}", description=f"Train {slug} and save a checkpoint."
+    )
+
+    import torch
+    from tqdm import tqdm
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    agent, path, step = agent_class(module)(options.config), options.out or Path(f"{slug}.safetensors"), 0
+    verdict = "finished"
+    with tqdm(total=options.steps, unit="step") as bar:
+        try:
+            for log in agent.learn(options.steps):
+                bar.update(log["step"] - step)
+                step = log["step"]
+                if "return" in log:
+                    bar.set_postfix_str(f"return {log['return']:.0f}")
+        except KeyboardInterrupt:
+            verdict = "interrupted"
+    save(agent, slug, step, path)
+    print(f"{verdict} after {step:,} steps; checkpoint saved to {path.resolve()}")
+    return 130 if verdict == "interrupted" else 0
+
+
+def reproduce(
+    slug: Annotated[str, tyro.conf.Positional] = "",
+    seeds: int = 5,
+    jobs: int = 2,
+    engine: str = "local",
+    only: str | None = None,
+    stale: bool = False,
+) -> int:
+    """Run a paper's reproduction and write chapters/results/<slug>.json. Interrupt it and run it again: finished runs are kept.
+
+    Args:
+        slug: the paper.
+        seeds: evaluation seeds per arm; side arms may need fewer.
+        jobs: runs at a time, each on one thread.
+        engine: "local" for processes on this machine, "ray" for a Ray cluster.
+        only: run just the arms whose name contains this text, without writing results.
+        stale: run nothing; list the results whose sources have changed since.
+    """
+    from minirl.reproduce import experiment
+    from minirl.reproduce import reproduce as run
+    from minirl.reproduce import stale as changed
+
+    if stale:
+        slugs = [slug] if slug else [p.slug for p in PAPERS if p.status == "ready"]
+        found = {s: changed(s) for s in slugs}
+        for s, files in found.items():
+            print(f"{s}: " + (f"stale, changed since: {', '.join(files)}" if files else "current"))
+        return int(any(found.values()))
+    if not slug:
+        print("which paper? `minirl list` shows them; `minirl reproduce --help` explains")
+        return 2
+    from functools import partial
+
+    from tqdm import tqdm
+
+    module = experiment(slug)
+    record = run(module, slug, seeds, jobs, engine, only, progress=partial(tqdm, unit="run", desc=slug))
+    if only is not None:
+        for r in record["runs"]:
+            print(f"{r['arm']}, seed {r['seed']}: {r['metrics']}")
+    for c in record["claims"]:
+        print(f"{c['id']:<4} {c['verdict']:<22} {c['claim']}\n     ours: {c['ours']}")
+    return 0
+
+
+def grade(argv: list[str]) -> int:
+    """Handled by minirl.grade."""
+    from minirl.grade import main as grade_main
+
+    return grade_main(argv)
+
+
+def doctor() -> int:
+    """Check this installation: packages, browser, results, exercises."""
+    from minirl.doctor import report
+
+    return report()
+
+
+def main() -> None:
+    argv = sys.argv[1:]
+    commands = {"list": list_papers, "reproduce": reproduce, "doctor": doctor}
+    try:
+        if argv and argv[0] in ("train", "grade"):  # their options depend on the paper, or on the grader
+            code = {"train": train, "grade": grade}[argv[0]](argv[1:])
+        elif argv and argv[0] in commands:
+            code = tyro.cli(commands[argv[0]], args=argv[1:], prog=f"minirl {argv[0]}")
+        else:
+            print(
+                __doc__
+                + "\n  list       the papers and their status\n  train      train an agent, with a progress bar and a checkpoint\n"
+                "  reproduce  run a paper's reproduction\n  grade      score exercise notebooks\n  doctor     check this installation"
+            )
+            code = 0 if not argv or argv[0] in ("-h", "--help") else 2
+            if code:
+                print(f"\nthere is no command {argv[0]!r}", file=sys.stderr)
+    except (UnknownPaper, ValueError, ImportError, FloatingPointError) as error:
+        print(f"minirl: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; finished runs are kept", file=sys.stderr)
+        code = 130
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

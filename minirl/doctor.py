@@ -1,0 +1,83 @@
+"""`minirl doctor`: what works in this installation, what is missing, and the command that mends it."""
+
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Iterator
+
+from minirl.papers import PAPERS
+from minirl.reproduce import ROOT, load, stale
+
+NEEDED = (
+    "torch",
+    "numpy",
+    "scipy",
+    "gymnasium",
+    "mujoco",
+    "matplotlib",
+    "jupyterlab",
+    "ipywidgets",
+    "nbgrader",
+    "tyro",
+)
+OPTIONAL = {
+    "ray": "pip install 'minirl[cluster]' for reproductions on a Ray cluster",
+    "stable-baselines3": "pip install 'minirl[peers]' for `make bench`",
+}
+
+
+def checks() -> Iterator[tuple[str, str, str]]:
+    """(state, what, detail) with state "ok", "optional" (missing, not needed) or "PROBLEM"."""
+    version = sys.version_info
+    yield (
+        "ok" if (3, 11) <= version < (3, 14) else "PROBLEM",
+        "Python",
+        f"{version.major}.{version.minor}.{version.micro}, 3.11 to 3.13 supported",
+    )
+    for name in NEEDED:
+        try:
+            yield "ok", name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield "PROBLEM", name, "missing: run `make setup`"
+    for name, remedy in OPTIONAL.items():
+        try:
+            yield "ok", name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield "optional", name, remedy
+    browser = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+    yield (
+        ("ok", "browser", browser)
+        if browser
+        else ("optional", "browser", "no Chromium: the tests of the built book are skipped")
+    )
+    for p in (p for p in PAPERS if p.status == "ready"):
+        missing = [
+            f
+            for f in (f"chapters/{p.part}/{p.slug}.ipynb", f"exercises/{p.slug}/{p.slug}.ipynb")
+            if not (ROOT / f).exists()
+        ]
+        yield (
+            ("PROBLEM", f"{p.slug} files", f"missing {', '.join(missing)}: restore them with git")
+            if missing
+            else ("ok", f"{p.slug} files", "present")
+        )
+        try:
+            load(p.slug)
+            changed = stale(p.slug)
+        except ValueError as error:
+            yield "PROBLEM", f"{p.slug} results", str(error)
+            continue
+        if changed:
+            yield "PROBLEM", f"{p.slug} results", f"older than {', '.join(changed)}: `minirl reproduce {p.slug}`"
+        else:
+            yield "ok", f"{p.slug} results", "current"
+
+
+def report() -> int:
+    """Print every check; 1 when there is a problem."""
+    found = list(checks())
+    for state, what, detail in found:
+        print(f"{state:<9} {what:<20} {detail}")
+    problems = sum(state == "PROBLEM" for state, _, _ in found)
+    print(f"\n{problems} problem{'' if problems == 1 else 's'}")
+    return int(problems > 0)

@@ -1,0 +1,6 @@
+"""Our simulators, one file each; importing this package registers them with gymnasium."""
+
+import gymnasium as gym
+
+if "MultiGoal-v0" not in gym.registry:
+    gym.register("MultiGoal-v0", entry_point="minirl.envs.multigoal:MultiGoal", max_episode_steps=30)
