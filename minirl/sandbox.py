@@ -119,11 +119,12 @@ def work(folder):
 
 def drive(cells, limits, folder):
     """Runs the cells, with as many kernels as it takes."""
-    deadline = time.monotonic() + limits.notebook_s
     outcomes = [None] * len(cells)
     fatal = set()  # cells that ended a kernel: never run again
+    deadline = None
     while None in outcomes:
         client = start_kernel(limits, folder)
+        deadline = deadline or time.monotonic() + limits.notebook_s
         try:
             run_until_death(client, cells, outcomes, fatal, limits, deadline)
         finally:
