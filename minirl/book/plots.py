@@ -112,12 +112,12 @@ def pixels(fig, dpi=SHARP_DPI):
     return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
-def webp(image):
-    """Encode a drawn figure (PIL image) as lossless WebP of at most 255 colours, a third of a PNG's bytes.
+def webp(image, colours=255):
+    """Encode a drawn figure (PIL image) as lossless WebP of so many colours, in a third of a PNG's bytes.
 
     A line plot has few colours beside its smoothed edges: the reduction moves no channel by more than some 10 of 255.
     """
-    few = image.quantize(255, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    few = image.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     out = io.BytesIO()
     few.convert("RGB").save(out, "webp", lossless=True, method=2, quality=40)
     return out.getvalue()
