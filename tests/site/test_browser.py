@@ -19,18 +19,26 @@ def test_no_request_leaves_the_machine(visit, address):
 
 
 def test_equations_are_rendered(visit, page):
-    """Every equation is drawn, with MathML beside it for a screen reader, and none is in error."""
-    counts = visit.browser.execute_script(
+    """Every equation is drawn, with MathML beside it for a screen reader; none is in error, none left as LaTeX."""
+    found = visit.browser.execute_script(
         """
-        const all = [...document.querySelectorAll("article .math")];
+        const article = document.querySelector("article"), short = node => node.textContent.slice(0, 80);
+        const all = [...article.querySelectorAll(".math")];
+        const words = document.createTreeWalker(article, NodeFilter.SHOW_TEXT), latex = [];
+        while (words.nextNode()) {
+          const node = words.currentNode;
+          if (/\\$\\$|\\\\[a-z]+[{_^]/.test(node.data) && !node.parentElement.closest("pre, code, script, style, .math"))
+            latex.push(short(node));
+        }
         return {
-          raw: all.filter(e => !e.querySelector("mjx-container")).map(e => e.textContent.slice(0, 80)),
-          mute: all.filter(e => !e.querySelector("mjx-assistive-mml")).map(e => e.textContent.slice(0, 80)),
-          wrong: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")].map(e => e.textContent.slice(0, 80)),
+          undrawn: all.filter(node => !node.querySelector("mjx-container")).map(short),
+          mute: all.filter(node => !node.querySelector("mjx-assistive-mml")).map(short),
+          wrong: [...document.querySelectorAll("mjx-merror, mjx-container [style*='color: red']")].map(short),
+          latex,
         };
         """
     )
-    assert counts == {"raw": [], "mute": [], "wrong": []}
+    assert found == {"undrawn": [], "mute": [], "wrong": [], "latex": []}
 
 
 def test_axe_finds_nothing_serious(visit):
@@ -90,7 +98,7 @@ def test_sliders_move_their_figures(visit):
 
 
 def test_films_start_and_stop(visit):
-    """A film stands still until its button is pressed, and again after the next press; the button says what it will do."""
+    """A film stands still until its button is pressed, and again after the next press; the button says which."""
     for button in visit.browser.find_elements("css selector", "article button.minirl-play"):
         visit.browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", button)
         seen = []
