@@ -222,10 +222,12 @@ class Page:
         column = [ipywidgets.HBox([self.button, self.line]), self.picture]
         self.box = ipywidgets.VBox(column if plots else column[:1])
         self.handle = display(Shown("", "training ...", widget=self.box), display_id=True)
+        # ipykernel 7.4 hands a click to the shell from which the button last spoke: this cell's, which is busy. Once that
+        # is forgotten the click goes where JupyterLab sends it, to a shell of its own. Other versions have no such note.
+        vars(self.button.comm).pop("_reply_subshell_id", None)
 
     def press(self, button):
-        # JupyterLab delivers this in a thread of its own (comm over subshells), so it arrives while the cell is busy.
-        self.stop = True
+        self.stop = True  # called in the thread of another shell while the training runs in that of the cell
         button.disabled = True
         button.description = "Stopping"
 
