@@ -213,7 +213,8 @@ class Page:
         self.curves = Curves(names, plots) if plots else None
         self.stop = False
         self.start = self.next = clock()
-        self.picture = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+        width = page_size(self.curves.fig)[0] if plots else 0  # as large as the final picture, so that nothing jumps
+        self.picture = ipywidgets.Image(format="png", layout={"width": f"{width:.0f}px", "max_width": "100%"})
         self.line = ipywidgets.HTML()
         self.button = ipywidgets.Button(
             description="Stop", icon="stop", tooltip="Stop the training and keep what it logged"
@@ -238,7 +239,7 @@ class Page:
         bar = meter(progress_of(history), now - self.start, self.budget_s)
         self.line.value = f'<code style="white-space:pre">{bar}</code> {html.escape(steps_of(history))}'
         if self.curves:
-            self.picture.value = png(self.curves.draw(history, PAGE_DPI))
+            self.picture.value = png(self.curves.draw(history, 1.1 * PAGE_DPI))
         took = self.clock() - now
         self.next = now + max(REDRAW_S, DRAWING_SHARE * took)
 
@@ -286,7 +287,7 @@ def meter(progress, elapsed, budget_s):
     """tqdm's bar as text; the time left is what the budget allows at most."""
     left = min(elapsed / progress - elapsed if progress > 0 else math.inf, max(budget_s - elapsed, 0.0))
     shape = f"{{percentage:3.0f}}%|{{bar}}| {{elapsed}} (at most {tqdm.format_interval(left)} left)"
-    return tqdm.format_meter(min(progress, 1.0), 1.0, elapsed, ncols=58, bar_format=shape)
+    return tqdm.format_meter(min(progress, 1.0), 1.0, elapsed, ncols=50, bar_format=shape)
 
 
 def in_notebook():
