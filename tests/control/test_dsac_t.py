@@ -565,6 +565,14 @@ def test_believed_takes_mean_and_sigma_of_the_same_critic():
     assert got_sigma.tolist() == np.where(first, sigma[0], sigma[1]).tolist()
 
 
+def test_measuring_the_bias_does_not_disturb_training():
+    agent, undisturbed = DSACT(Config(**SMALL)), DSACT(Config(**SMALL))
+    error = experiment.value_bias(agent, 0)
+    assert error.shape == (200,)
+    assert error.std() > 0
+    assert agent.update(pendulum_batch()) == undisturbed.update(pendulum_batch())
+
+
 def stored_runs(**changes: float) -> list[dict]:
     """Runs as a reproduction stores them, in which every claim holds; `changes` {arm__metric: value} spoil one."""
     authors = {"late return": -150, "knee": 5_500, "rank correlation": 0.6, "rank low": 0.4, "rank high": 0.8}
@@ -572,7 +580,11 @@ def stored_runs(**changes: float) -> list[dict]:
         "equivariance T": 1e-13, "equivariance v1": 1.0, "sigma T c=10": 1.05, "sigma v1 c=10": 0.07,
         "variance error": 0.02, "variance ratio": 6.0,
     }  # fmt: skip
-    metrics = {arm: {"final return": -200.0, "bias": 1.0} for arm, _ in experiment.plan(5) if arm.startswith("agent")}
+    metrics = {
+        arm: {"final return": -200.0, "bias": 1.0, "median bias": 0.5}
+        for arm, _ in experiment.plan(5)
+        if arm.startswith("agent")
+    }
     metrics |= {arm: {"final return": -400.0} for arm in experiment.ABLATIONS} | {"authors": authors, "ring": ring}
     metrics |= {arm: {"sigma c=10": 0.1, "rmse c=10": 1.5} for arm in experiment.CRITICS}
     metrics["agent v1"]["bias"] = 9.0
