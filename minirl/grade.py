@@ -310,7 +310,7 @@ def student_name(path, slug):
 
 def main(argv=None):
     """The command. Returns 0 when every notebook was graded (whatever the scores), 1 when one could not be, 2 for a
-    request that makes no sense."""
+    request that makes no sense, 130 after Ctrl-C."""
     options = parse(argv)
     limits = Limits(cell_s=options.timeout, notebook_s=options.limit, memory_bytes=int(options.memory * 2**30))
     try:
@@ -321,6 +321,9 @@ def main(argv=None):
     except (GradeError, OSError) as error:
         print(f"minirl grade: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("minirl grade: stopped", file=sys.stderr)
+        return 130
     if options.json:
         json.dump(results, sys.stdout, indent=1)
         print()
