@@ -139,6 +139,8 @@ class PPO(nn.Module):
     def learn(self, steps: int) -> Iterator[dict[str, float]]:
         """Train for `steps` environment steps; yields one dict per iteration, as `SAC.learn` does."""
         config, step = self.config, 0
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
         T = config.horizon // config.n_envs
         transitions = rollout(self.envs, lambda obs: self.act(obs), env_seed(config.seed))
         discounted = np.zeros(config.n_envs)

@@ -151,7 +151,7 @@ class SAC(nn.Module):
         self.actor = Actor(self.obs_dim, self.action_dim, config.hidden, init)
         self.critic = MLP((self.obs_dim + self.action_dim, *config.hidden, 1), init, K=2)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
-        self.log_alpha = nn.Parameter(torch.tensor(0.0 if config.alpha is None else math.log(max(config.alpha, 1e-38))))
+        self.log_alpha = nn.Parameter(torch.tensor(0.0 if config.alpha is None else math.log(max(config.alpha, 1e-30))))
 
         # Actor and temperature share one backward pass and one optimiser: their losses have no parameter in common.
         self.policy_params = [*self.actor.parameters(), *([self.log_alpha] if config.alpha is None else [])]
@@ -216,6 +216,8 @@ class SAC(nn.Module):
         every `eval_every` steps (and at step 0) also "return", the mean deterministic evaluation return.
         """
         config, step, seen = self.config, 0, []
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
         buffer = ReplayBuffer(min(config.buffer_size, steps), self.obs_dim, self.action_dim)
         uniform = np.random.default_rng(env_seed(config.seed, 1))
         yield {"step": 0, "progress": 0.0, "return": self.evaluate()}

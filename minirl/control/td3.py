@@ -126,6 +126,8 @@ class TD3(nn.Module):
     def learn(self, steps: int) -> Iterator[dict[str, float]]:
         """Train for `steps` environment steps; yields the same dicts as `SAC.learn`."""
         config, step, seen = self.config, 0, []
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
         buffer = ReplayBuffer(min(config.buffer_size, steps), self.obs_dim, self.action_dim)
         uniform = np.random.default_rng(env_seed(config.seed, 1))
         yield {"step": 0, "progress": 0.0, "return": self.evaluate()}

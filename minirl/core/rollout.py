@@ -48,8 +48,10 @@ def make_envs(env_id: str, n: int = 1, render_mode: str | None = None) -> SyncVe
     return envs
 
 
-def rollout(envs: gym.vector.VectorEnv, act: Callable[[np.ndarray], np.ndarray], seed: int) -> Iterator[Transition]:
-    """Act for ever: `act` maps observations (N, O) to actions (N, A).
+def rollout(
+    envs: gym.vector.VectorEnv, act: Callable[[np.ndarray], np.ndarray], seed: int | list[int]
+) -> Iterator[Transition]:
+    """Act for ever: `act` maps observations (N, O) to actions (N, A). The copies start from seed, seed + 1, ... or from the seeds of a list.
 
     Raises FloatingPointError, naming step and field, as soon as an observation, an action or a reward is not finite.
     """
