@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from minirl.core.evaluate import evaluate
 from minirl.core.nets import MLP, polyak
 from minirl.core.replay import Batch, ReplayBuffer
-from minirl.core.rollout import make_envs, rollout
+from minirl.core.rollout import make_envs, mean_logs, rollout
 from minirl.core.seeding import env_seed, torch_generator
 
 # Shapes: B batch, N parallel environments, O observation, A action, K critics (2, or 1 without twins).
@@ -203,7 +203,7 @@ class DSACT(nn.Module):
         self.critic = ValueDistribution(obs_dim, action_dim, config.hidden, init, K=2 if config.twin else 1)
         self.target_actor = deepcopy(self.actor).requires_grad_(False)
         self.target_critic = deepcopy(self.critic).requires_grad_(False)
-        start = config.alpha_init if config.alpha is None else max(config.alpha, 1e-38)
+        start = config.alpha_init if config.alpha is None else max(config.alpha, 1e-30)
         self.log_alpha = nn.Parameter(torch.tensor(math.log(start)))
         self.sigma_bar: Tensor | None = None  # (K, 1) once the first batch was seen
         self.iteration = 0
@@ -290,6 +290,8 @@ class DSACT(nn.Module):
         Time limits are not stored as terminations: the value beyond them is bootstrapped.
         """
         config = self.config
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
         self.buffer = buffer = ReplayBuffer(min(config.buffer_size, steps), self.buffer.obs_dim, self.buffer.action_dim)
         seen: list[dict[str, Tensor]] = []
         step = 0
@@ -300,10 +302,8 @@ class DSACT(nn.Module):
             step += config.num_envs
             if step > config.warmup:
                 seen.append(self.update(buffer.sample(config.batch_size, self.replay)))
-            if step % (100 * config.num_envs) == 0:
-                log = {"step": step, "progress": min(step / steps, 1.0)}
-                log |= {key: float(torch.stack([s[key] for s in seen]).mean()) for key in (seen[0] if seen else ())}
-                seen.clear()
+            if step % (100 * config.num_envs) == 0 or step >= steps:
+                log = {"step": step, "progress": min(step / steps, 1.0), **mean_logs(seen)}
                 if step % config.eval_every == 0:
                     log["return"] = self.evaluate()
                 yield log
