@@ -31,6 +31,7 @@ $(PY):
 
 # torch goes first and alone, so that a CPU build which pip has been configured to find is taken.
 $(STAMP): requirements.lock pyproject.toml | $(PY)
+	@echo "Installing the course into $(VENV): some minutes and 2 GB, once."
 	$(PY) -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
 	$(PY) -m pip install --quiet -r requirements.lock
 	$(PY) -m pip install --quiet --no-deps -e .
@@ -38,7 +39,7 @@ $(STAMP): requirements.lock pyproject.toml | $(PY)
 
 lab: setup  ## open the course in JupyterLab
 	@echo "JupyterLab opens on the course; if no browser appears, use the address with the token below. Ctrl-C stops it."
-	$(VENV)/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" --ServerApp.default_url=/lab/tree/chapters \
+	$(VENV)/bin/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/chapters \
 	  $(if $(filter 0,$(shell id -u)),--allow-root)
 
 test: setup browser  ## every check: lint, unit tests, every notebook, the book, the book in a browser

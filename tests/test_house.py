@@ -74,13 +74,13 @@ def imports(path):
             yield from (f"{start}{node.module or ''}.{alias.name}".replace("..", ".") for alias in node.names)
 
 
-SHARED = {"core", "envs", "lm", "data"}
+SHARED = {"core", "envs", "lm", "data", "papers"}  # papers is the catalogue: facts, and no import of its own
 MAY_IMPORT = {
-    "core": {"core"},
+    "core": {"core", "papers"},
     "envs": {"core", "envs"},
     "lm": {"core", "lm"},
     "data": {"core", "envs", "data"},
-    "experiments": SHARED | set(PARTS) | {"experiments"},
+    "experiments": SHARED | set(PARTS) | {"experiments", "reproduce"},
     "book": {"book", "papers", "reproduce"},
 }
 # A paper that builds on another in the literature may import it: {"part/slug": {"part/slug", ...}}.
@@ -186,9 +186,7 @@ def tracked():
 
 
 MACHINE_PATH = re.compile(r"(?<![\w./~>-])/(?:work|root|opt|tmp|mnt|Users|home/\w+)/[\w.]|\b[A-Z]:\\Users\\")
-INDEX = re.compile(
-    r"(?:extra-)?index-" r"url|find-" r"links|(?:pypi|pythonhosted|npmjs)" r"\.org|download\.pytorch", re.IGNORECASE
-)
+INDEX = re.compile(r"index[-]url|find[-]links|(?:pypi|pythonhosted|npmjs)\.org|download\.pytorch", re.IGNORECASE)
 
 
 def test_no_machine_path_and_no_package_index():
@@ -206,9 +204,9 @@ def test_no_machine_path_and_no_package_index():
 
 
 def test_a_machine_path_is_seen():
-    """The oracle of the test above, in pieces so that this file passes it."""
-    for text in ("'/home/ann/x'", "cd /tmp/x", "C:" + r"\Users\ann"):
-        assert MACHINE_PATH.search(text), text
+    """The oracle of the test above, with | for / so that this file passes it."""
+    for text in ("'|home|ann|x'", "cd |tmp|x", "open(|root|x)", "C:" + r"\Users\ann"):
+        assert MACHINE_PATH.search(text.replace("|", "/")), text
     for text in ("https://a.org/work/x", "chapters/results/x", "../tmp/x", "a / opt / b"):
         assert not MACHINE_PATH.search(text), text
-    assert INDEX.search("--extra-index-url")
+    assert INDEX.search("--extra-index" + "-url")
