@@ -382,7 +382,7 @@ def test_config_refuses_impossible_values(change, word):
 
 
 def test_discrete_actions_are_refused_with_the_name_of_a_method_that_fits():
-    with pytest.raises(ValueError, match="Box.*DQN"):
+    with pytest.raises(ValueError, match=r"Box.*DQN"):
         DSACT(Config(**SMALL | {"env_id": "CartPole-v1"}))
 
 
@@ -643,3 +643,169 @@ def test_a_run_is_a_function_of_arm_and_seed(monkeypatch):
         first, again, other = (experiment.run(arm, seed) for seed in (100, 100, 101))
         assert first == again
         assert first["metrics"] != other["metrics"]
+
+
+# ------------------------------------------------------------------ what the assignment's hidden tests must reject
+
+WRONG = {
+    "gaussian_nll_grad": {
+        "the 1 / sigma of the normaliser is missing": """
+def gaussian_nll_grad(q, sigma, y):
+    return -(y - q) / sigma**2, -((y - q) ** 2) / sigma**3
+""",
+        "divides by sigma instead of its square": """
+def gaussian_nll_grad(q, sigma, y):
+    return -(y - q) / sigma, 1 / sigma - (y - q) ** 2 / sigma**3
+""",
+        "both signs are those of the log-likelihood": """
+def gaussian_nll_grad(q, sigma, y):
+    return (y - q) / sigma**2, (y - q) ** 2 / sigma**3 - 1 / sigma
+""",
+        "averaged over the batch": """
+def gaussian_nll_grad(q, sigma, y):
+    return -np.mean((y - q) / sigma**2, keepdims=True), np.mean(1 / sigma - (y - q) ** 2 / sigma**3, keepdims=True)
+""",
+        "the derivative with respect to the variance": """
+def gaussian_nll_grad(q, sigma, y):
+    return -(y - q) / sigma**2, 0.5 / sigma**2 - (y - q) ** 2 / (2 * sigma**4)
+""",
+    },
+    "variance_saved": {
+        "no squares": """
+def variance_saved(gamma, next_sigma):
+    return float(gamma * np.mean(next_sigma))
+""",
+        "the square of the mean": """
+def variance_saved(gamma, next_sigma):
+    return float((gamma * np.mean(next_sigma)) ** 2)
+""",
+        "the discount is not squared": """
+def variance_saved(gamma, next_sigma):
+    return float(gamma * np.mean(np.asarray(next_sigma) ** 2))
+""",
+        "the variance of sigma": """
+def variance_saved(gamma, next_sigma):
+    return float(gamma**2 * np.var(next_sigma))
+""",
+    },
+    "twin_target": {
+        "the smaller of the two samples": """
+def twin_target(reward, terminated, q1, sigma1, q2, sigma2, z1, z2, logp, alpha, gamma):
+    discount = gamma * (1 - terminated)
+    sample = np.minimum(q1 + z1 * sigma1, q2 + z2 * sigma2)
+    return (
+        reward + discount * (np.minimum(q1, q2) - alpha * logp),
+        reward + discount * (sample - alpha * logp),
+    )
+""",
+        "the entropy survives the end of the task": """
+def twin_target(reward, terminated, q1, sigma1, q2, sigma2, z1, z2, logp, alpha, gamma):
+    first = q1 < q2
+    mean, noise = np.where(first, q1, q2), np.where(first, z1 * sigma1, z2 * sigma2)
+    live = gamma * (1 - terminated)
+    return reward + live * mean - gamma * alpha * logp, reward + live * (mean + noise) - gamma * alpha * logp
+""",
+        "one critic for the whole batch": """
+def twin_target(reward, terminated, q1, sigma1, q2, sigma2, z1, z2, logp, alpha, gamma):
+    mean, noise = (q1, z1 * sigma1) if q1.mean() < q2.mean() else (q2, z2 * sigma2)
+    live = gamma * (1 - terminated)
+    return reward + live * (mean - alpha * logp), reward + live * (mean + noise - alpha * logp)
+""",
+        "the larger mean is believed": """
+def twin_target(reward, terminated, q1, sigma1, q2, sigma2, z1, z2, logp, alpha, gamma):
+    first = q1 > q2
+    mean, noise = np.where(first, q1, q2), np.where(first, z1 * sigma1, z2 * sigma2)
+    live = gamma * (1 - terminated)
+    return reward + live * (mean - alpha * logp), reward + live * (mean + noise - alpha * logp)
+""",
+        "entropy with the wrong sign": """
+def twin_target(reward, terminated, q1, sigma1, q2, sigma2, z1, z2, logp, alpha, gamma):
+    first = q1 < q2
+    mean, noise = np.where(first, q1, q2), np.where(first, z1 * sigma1, z2 * sigma2)
+    live = gamma * (1 - terminated)
+    return reward + live * (mean + alpha * logp), reward + live * (mean + noise + alpha * logp)
+""",
+    },
+    "sigma_fixed_point": {
+        "always the truth": """
+def sigma_fixed_point(xi):
+    return 1.0
+""",
+        "the bound is fixed at xi": """
+def sigma_fixed_point(xi):
+    g = 2 * norm.cdf(xi) - 1 - 2 * xi * norm.pdf(xi) + 2 * xi**2 * norm.sf(xi)
+    return float(np.sqrt(g))
+""",
+        "no collapse at xi = 1 and below": """
+def sigma_fixed_point(xi):
+    def excess(rho):
+        x = xi * rho
+        return 2 * norm.cdf(x) - 1 - 2 * x * norm.pdf(x) + 2 * x**2 * norm.sf(x) - rho**2
+
+    return float(brentq(excess, min(0.3, xi - 1), 1.0)) if xi > 1 else 1.0
+""",
+        "clipped errors are dropped instead of cut": """
+def sigma_fixed_point(xi):
+    if xi <= 1:
+        return 0.0
+    rho = 1.0
+    for _ in range(2_000):
+        x = xi * rho
+        rho = np.sqrt(max(2 * norm.cdf(x) - 1 - 2 * x * norm.pdf(x), 0.0))
+    return float(rho)
+""",
+    },
+    "dsac_t_critic_loss": {
+        "gradient through the denominators": """
+def dsac_t_critic_loss(q, sigma, y_q, y_z, sigma_bar, xi, eps):
+    mean, bar = q.detach(), sigma_bar.detach()
+    clipped = torch.clamp(y_z.detach() - mean, -xi * bar, xi * bar)
+    on_q = -(y_q.detach() - mean) / (sigma**2 + eps)
+    on_sigma = -(clipped**2 - sigma**2) / (sigma**3 + eps)
+    return (bar**2 + eps) * (on_q * q + on_sigma * sigma).mean()
+""",
+        "the target of the mean is clipped too": """
+def dsac_t_critic_loss(q, sigma, y_q, y_z, sigma_bar, xi, eps):
+    mean, std, bar = q.detach(), sigma.detach(), sigma_bar.detach()
+    clipped = torch.clamp(y_z.detach() - mean, -xi * bar, xi * bar)
+    on_q = -torch.clamp(y_q.detach() - mean, -xi * bar, xi * bar) / (std**2 + eps)
+    on_sigma = -(clipped**2 - std**2) / (std**3 + eps)
+    return (bar**2 + eps) * (on_q * q + on_sigma * sigma).mean()
+""",
+        "the mean is trained on the sample": """
+def dsac_t_critic_loss(q, sigma, y_q, y_z, sigma_bar, xi, eps):
+    mean, std, bar = q.detach(), sigma.detach(), sigma_bar.detach()
+    clipped = torch.clamp(y_z.detach() - mean, -xi * bar, xi * bar)
+    on_sigma = -(clipped**2 - std**2) / (std**3 + eps)
+    return (bar**2 + eps) * (-(y_z.detach() - mean) / (std**2 + eps) * q + on_sigma * sigma).mean()
+""",
+        "no gradient weight": """
+def dsac_t_critic_loss(q, sigma, y_q, y_z, sigma_bar, xi, eps):
+    mean, std, bar = q.detach(), sigma.detach(), sigma_bar.detach()
+    clipped = torch.clamp(y_z.detach() - mean, -xi * bar, xi * bar)
+    on_q = -(y_q.detach() - mean) / (std**2 + eps)
+    on_sigma = -(clipped**2 - std**2) / (std**3 + eps)
+    return (on_q * q + on_sigma * sigma).mean()
+""",
+        "the bound follows each sigma instead of their average": """
+def dsac_t_critic_loss(q, sigma, y_q, y_z, sigma_bar, xi, eps):
+    mean, std, bar = q.detach(), sigma.detach(), sigma_bar.detach()
+    clipped = torch.clamp(y_z.detach() - mean, -xi * std, xi * std)
+    on_q = -(y_q.detach() - mean) / (std**2 + eps)
+    on_sigma = -(clipped**2 - std**2) / (std**3 + eps)
+    return (bar**2 + eps) * (on_q * q + on_sigma * sigma).mean()
+""",
+        "the plain Gaussian likelihood": """
+def dsac_t_critic_loss(q, sigma, y_q, y_z, sigma_bar, xi, eps):
+    return -torch.distributions.Normal(q, sigma).log_prob(y_z.detach()).mean()
+""",
+        "summed over the batch": """
+def dsac_t_critic_loss(q, sigma, y_q, y_z, sigma_bar, xi, eps):
+    mean, std, bar = q.detach(), sigma.detach(), sigma_bar.detach()
+    clipped = torch.clamp(y_z.detach() - mean, -xi * bar, xi * bar)
+    on_q = -(y_q.detach() - mean) / (std**2 + eps)
+    on_sigma = -(clipped**2 - std**2) / (std**3 + eps)
+    return (bar**2 + eps) * (on_q * q + on_sigma * sigma).sum()
+""",
+    },
+}
