@@ -4,11 +4,16 @@ import hashlib
 import html
 import io
 import itertools
+import os
 
 import numpy as np
 from PIL import Image
 
 from minirl.book.plots import Shown, check_alt, data_uri, framed, img
+
+os.environ.setdefault(
+    "SDL_VIDEODRIVER", "dummy"
+)  # environments draw with SDL: off screen, and silent about having none
 
 MAX_BYTES = 1_000_000  # of page, poster and animation together
 TINY = 200  # frames narrower than this are magnified by a whole number, with sharp pixels
