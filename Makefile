@@ -46,7 +46,7 @@ test: setup browser  ## every check: lint, unit tests, every notebook, the book,
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(PY) -m pytest -n 2
-	$(PY) -m minirl.book.site --check solutions
+	$(PY) -m minirl.book.site --test
 	$(PY) -m pytest tests/site
 
 quick: setup  ## the inner loop: lint and the fast tests

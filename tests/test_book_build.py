@@ -57,27 +57,37 @@ def test_what_left_the_source_leaves_the_copy(tmp_path):
     assert (copied / "_build/kept.ipynb").exists()
 
 
-def run_with_budget(report, notebook, **limits):
+def run_with_budget(report, notebook, budget="enforce", **limits):
     """Execute one notebook under the plugin, with its limits replaced; what it reports and what it prints."""
     code = f"import notebook_budget as b, pytest, sys; vars(b).update({limits}); sys.exit(pytest.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "-c", str(ROOT / "pyproject.toml"), "-p", "notebook_budget", "--nbmake"]
     env = dict(os.environ, PYTHONPATH=str(ROOT / "tests/notebooks"), MINIRL_NOTEBOOK_REPORT=str(report))
+    env["MINIRL_NOTEBOOK_BUDGET"] = budget
     env.pop("PYTEST_XDIST_WORKER", None)
     done = subprocess.run([*command, str(notebook)], env=env, capture_output=True, text=True, cwd=ROOT)
     return json.loads(report.read_text())[str(notebook)], done.stdout
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limits", [{}, {"SECONDS": 1, "GIGABYTES": 0.2}])
-def test_a_notebook_over_its_budget_fails(tmp_path, limits):
+@pytest.mark.parametrize("budget", ["enforce", "report"])
+def test_a_notebook_over_its_budget_fails(tmp_path, budget):
     """A kernel that lives for over a second and holds 0.3 GB."""
     notebook = tmp_path / "n.ipynb"
     write_notebook(notebook, "import time\nheld = bytes(range(250)) * 1_200_000\ntime.sleep(1)")
-    run, printed = run_with_budget(tmp_path / "report.json", notebook, **limits)
-    assert run["passed"] is not bool(limits)
-    assert ("more than 1 s and held" in printed and "more than 0.2 GB" in printed) is bool(limits)
+    run, printed = run_with_budget(tmp_path / "report.json", notebook, budget, SECONDS=1, GIGABYTES=0.2)
+    assert run["passed"] is (budget == "report")
+    assert ("more than 1 s and held" in printed and "more than 0.2 GB" in printed) is (budget == "enforce")
     assert run["seconds"] > 1
     assert 0.3 < run["peak_gb"] < 0.6
+
+
+@pytest.mark.slow
+def test_a_notebook_within_its_budget_passes(tmp_path):
+    notebook = tmp_path / "n.ipynb"
+    write_notebook(notebook, "1 + 1")
+    run, printed = run_with_budget(tmp_path / "report.json", notebook)
+    assert run["passed"] is True
+    assert "n.ipynb" in printed
 
 
 @pytest.mark.slow

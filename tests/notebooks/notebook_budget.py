@@ -1,7 +1,7 @@
 """A pytest plugin: the budget of a whole notebook (nbmake only knows one for each cell).
 
-Fails a notebook that takes more than SECONDS of wall time or whose processes together hold more than GIGABYTES; prints
-what each one took; and writes it to the file named by MINIRL_NOTEBOOK_REPORT, from which minirl/book/site.py learns
+With MINIRL_NOTEBOOK_BUDGET=enforce it fails a notebook that takes more than SECONDS of wall time or whose processes together hold more than GIGABYTES. It
+prints what each one took, and writes it to the file named by MINIRL_NOTEBOOK_REPORT, from which minirl/book/site.py learns
 which notebooks passed.
 """
 
@@ -54,7 +54,7 @@ def pytest_runtest_makereport(item, call):
             over.append(f"took {report.duration:.0f} s, more than {SECONDS} s")
         if peak > GIGABYTES:
             over.append(f"held {peak:.2f} GB, more than {GIGABYTES} GB")
-        if over:
+        if over and os.environ.get("MINIRL_NOTEBOOK_BUDGET") == "enforce":
             report.outcome = "failed"
             report.longrepr = f"{item.path.name} is over its budget: it {' and '.join(over)}"
     return report

@@ -22,7 +22,7 @@ def test_equations_are_rendered(visit, page):
     """Every equation is drawn, with MathML beside it for a screen reader; none is in error, none left as LaTeX."""
     found = visit.browser.execute_script(
         """
-        const article = document.querySelector("article"), short = node => node.textContent.slice(0, 80);
+        const article = document.querySelector("article") || document.body, short = node => node.textContent.slice(0, 80);
         const all = [...article.querySelectorAll(".math")];
         const words = document.createTreeWalker(article, NodeFilter.SHOW_TEXT), latex = [];
         while (words.nextNode()) {
