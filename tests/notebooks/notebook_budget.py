@@ -1,8 +1,8 @@
 """A pytest plugin: the budget of a whole notebook (nbmake only knows one for each cell).
 
-With MINIRL_NOTEBOOK_BUDGET=enforce it fails a notebook that takes more than SECONDS of wall time or whose processes together hold more than GIGABYTES. It
-prints what each one took, and writes it to the file named by MINIRL_NOTEBOOK_REPORT, from which minirl/book/site.py learns
-which notebooks passed.
+It prints how long each notebook took and how much memory its processes held together, and writes that to the file named
+by MINIRL_NOTEBOOK_REPORT, from which minirl/book/site.py learns which notebooks passed. With
+MINIRL_NOTEBOOK_BUDGET=enforce a notebook over SECONDS or GIGABYTES fails.
 """
 
 import json
