@@ -321,6 +321,15 @@ def test_critic_backward_follows_the_switches(config):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
 
 
+def test_the_noise_of_the_sampled_return_is_cut_at_three(monkeypatch):
+    """Of 8 192 draws 22 lie outside on average."""
+    seen, original = [], dsac_t.twin_target
+    monkeypatch.setattr(dsac_t, "twin_target", lambda *args: seen.append(args[4]) or original(*args))
+    DSACT(Config(**SMALL)).critic_backward(pendulum_batch(4096), torch.zeros(4096, 1), torch.zeros(4096), 1.0)
+    assert seen[0].shape == (2, 4096)
+    assert seen[0].abs().max().item() == 3.0
+
+
 def test_v1_is_four_switches():
     v1 = Config.v1(td_bound=20.0, seed=7)
     assert not (v1.expected_value or v1.twin or v1.adaptive_bound or v1.omega)
