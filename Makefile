@@ -63,7 +63,7 @@ serve:  ## show the built book on this machine
 	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML)
 
 bench: setup  ## speed beside stable-baselines3, in one run
-	$(PY) -m minirl.bench
+	$(PY) tests/bench/control.py
 
 grade: setup  ## grade notebooks: make grade NB=exercises/sac/sac.ipynb
 	@test -n "$(NB)" || { echo "Say which notebook: make grade NB=exercises/sac/sac.ipynb" >&2; exit 1; }

@@ -78,8 +78,13 @@ def parallel(module: str, todo: list[tuple[str, int]], jobs: int, engine: str) -
         backend = "ray"
     else:
         raise ValueError(f'engine must be "local" or "ray", got {engine!r}')
+    tasks = [delayed(one_run)(module, *item) for item in todo]
     with parallel_config(backend=backend, n_jobs=jobs):
-        yield from Parallel(return_as="generator_unordered")(delayed(one_run)(module, *item) for item in todo)
+        if engine == "local":
+            yield from Parallel(return_as="generator_unordered")(tasks)
+        else:  # Ray's backend hands nothing over before its list is complete: short lists, so that an interrupt loses little
+            for i in range(0, len(tasks), jobs):
+                yield from Parallel()(tasks[i : i + jobs])
 
 
 def reproduce(

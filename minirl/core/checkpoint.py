@@ -60,5 +60,7 @@ def load(path: Path) -> nn.Module:
         agent = agent_class(module)(module.Config(**config))
         agent.load_state_dict(state)
     except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{path} is not a checkpoint that can be read ({error}): {remake}") from None
+        raise ValueError(
+            f"{path} is not a checkpoint that can be read ({str(error).splitlines()[0]}): {remake}"
+        ) from None
     return agent

@@ -407,7 +407,7 @@ def test_quadratic_bandit_has_its_closed_form():
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    assert float(log_std.exp() ** 2) == pytest.approx(0.5 / 4, rel=0.05)
+    assert log_std.exp().item() ** 2 == pytest.approx(0.5 / 4, rel=0.05)
 
 
 def test_a_truncated_step_bootstraps_and_a_terminated_one_does_not():
