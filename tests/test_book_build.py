@@ -28,6 +28,12 @@ def test_links_to_assignments_are_turned_to_the_book():
     )
 
 
+def test_the_number_of_an_equation_leaves_its_split():
+    before = r"\[\begin{split}x = \begin{cases} 1 \\ 2 \end{cases} \tag{12}\end{split}\] and \[y \tag{13}\]"
+    after = r"\[\begin{split}x = \begin{cases} 1 \\ 2 \end{cases} \end{split}\tag{12}\] and \[y \tag{13}\]"
+    assert site.mend(before) == after
+
+
 def test_only_what_changed_is_executed_again(tmp_path):
     source, copied = tmp_path / "pages", tmp_path / "copy"
     write_notebook(source / "a/one.ipynb", "1")

@@ -129,15 +129,24 @@ def build(source: Path, copied: Path) -> int:
 
 
 def finish(source: Path, html: Path) -> None:
-    """Mend what no setting reaches: executed notebooks behind the download button, and lists without list items."""
+    """Put clean notebooks behind the download buttons and mend what no setting of Sphinx reaches."""
     for path in files(source):
         if path.suffix == ".ipynb":
             shutil.copyfile(source / path, html / "_sources" / path)
     for page in html.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        mended = text.replace('role="doc-biblioentry"', 'role="listitem"')
+        mended = mend(text)
         if mended != text:
             page.write_text(mended, encoding="utf-8")
+
+
+def mend(page: str) -> str:
+    """A page's HTML with the bibliography's entries as list items and an equation's number outside its `split`.
+
+    Sphinx wraps every display with a line break in it, `cases` too, into `split`, which must not hold a `\\tag`.
+    """
+    page = page.replace('role="doc-biblioentry"', 'role="listitem"')
+    return re.sub(r"(\\tag\{[^{}]*\})\s*\\end\{split\}", r"\\end{split}\1", page)
 
 
 def main() -> int:
