@@ -29,16 +29,17 @@ class MLP(nn.Module):
             self.biases.append(torch.empty(*lead, 1, fan_out).uniform_(-bound, bound, generator=generator))
 
     def forward(self, x: Tensor) -> Tensor:
-        product = torch.addmm
-        if self.weights[0].dim() == 3:
-            product = torch.baddbmm
-            x = x.expand(self.weights[0].shape[0], *x.shape)  # (B, in) -> (K, B, in), no copy
-        last = len(self.weights) - 1
-        for i, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            x = product(bias, x, weight)
-            if i < last:
-                x = self.activation(x)
-        return x
+        *hidden, (last_weight, last_bias) = zip(self.weights, self.biases, strict=True)
+        stacked = last_weight.dim() == 3
+        product = torch.baddbmm if stacked else torch.addmm
+        if stacked:
+            x = x.expand(last_weight.shape[0], *x.shape)  # (B, in) -> (K, B, in), no copy
+        for weight, bias in hidden:
+            x = self.activation(product(bias, x, weight))
+        if not stacked:
+            return torch.addmm(last_bias, x, last_weight)
+        # Batched products are slow where a matrix has one or two columns, so the outputs are computed one by one.
+        return torch.stack([torch.addmm(*layer) for layer in zip(last_bias, x, last_weight, strict=True)])
 
 
 @torch.no_grad()

@@ -41,7 +41,7 @@ class ReplayBuffer:
         """Draw a batch. Raises ValueError when nothing was stored yet."""
         if self.size == 0:
             raise ValueError("the replay buffer is empty: collect transitions before sampling")
-        rows = self.rows[torch.randint(self.size, (batch_size,), generator=generator)]
+        rows = self.rows.index_select(0, torch.randint(self.size, (batch_size,), generator=generator))
         obs, action, reward, next_obs, terminated = rows.split(
             [self.obs_dim, self.action_dim, 1, self.obs_dim, 1], dim=1
         )
