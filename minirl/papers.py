@@ -93,7 +93,7 @@ PAPERS: tuple[Paper, ...] = (
             "derive soft policy iteration and the two SAC losses from the maximum-entropy objective",
             "compute the log-probability of a tanh-squashed Gaussian stably, and say what goes wrong without it",
             "explain the temperature as a dual variable and predict how it reacts to the scale of the reward",
-            "write SAC's update from memory and tell which of its parts a failing run is missing",
+            "read SAC's update line by line and say what each line is there to prevent",
         ),
     ),
     Paper(
