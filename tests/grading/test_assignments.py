@@ -108,6 +108,7 @@ def test_solution_scores_full(slug):
     assert {exercise["message"] for exercise in result["exercises"]} == {"passed"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slug", ASSIGNMENTS)
 def test_every_wrong_answer_loses_its_points(slug):
     """One kernel for all: a wrong cell, the tests of its exercise, the right cell again."""

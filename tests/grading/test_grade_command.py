@@ -23,6 +23,7 @@ def test_student_reads_points_and_messages(capsys):
     assert re.search(r"0 / 4 +soft_target +not written yet", out)
 
 
+@pytest.mark.slow
 def test_folder_of_submissions(tmp_path, capsys):
     """nbgrader's layout, one good and one damaged notebook: both have a line, and the damaged one costs nothing."""
     for student, content in {"=alice": SOLUTION.read_bytes(), "bob": SOLUTION.read_bytes()[:5000]}.items():

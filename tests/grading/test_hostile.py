@@ -14,6 +14,7 @@ from minirl.exercises import sources
 from minirl.grade import GradeError, grade, has, load_assignment, passed, read_notebook
 from minirl.sandbox import Cell, Limits, run_cells
 
+pytestmark = pytest.mark.slow  # a kernel for each test
 QUICK = Limits(cell_s=2, notebook_s=120)
 
 
