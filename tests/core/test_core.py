@@ -159,8 +159,10 @@ def test_a_nan_stops_training_with_step_and_field(env_id, field):
         next(rollout(make_envs("Endless-v0"), lambda obs: np.full((1, 1), np.nan), 0))
 
 
-def test_check_finite_passes_numbers():
+def test_check_finite_names_the_first_bad_field():
     check_finite(0, reward=np.ones(3))
+    with pytest.raises(FloatingPointError, match="reward is not finite at step 7"):
+        check_finite(7, action=np.ones(2), reward=np.array([1.0, np.inf]))
 
 
 def test_the_wrong_kind_of_space_is_named_with_a_method_that_fits():
