@@ -1,0 +1,1 @@
+"""Theory: what can be computed, proved and measured exactly."""
