@@ -317,7 +317,7 @@ def sqirl_iteration(state, action, reward, length, i, k, S, A):
     total, count = np.zeros((S, A)), np.zeros((S, A))
     np.add.at(total, (state[here, i - 1], action[here, i - 1]), y[here])
     np.add.at(count, (state[here, i - 1], action[here, i - 1]), 1)
-    return total / np.maximum(count, 1)
+    return np.where(count > 0, total / np.maximum(count, 1), -np.inf)
 """,
         "the sum of rewards starts at step i": """
 def sqirl_iteration(state, action, reward, length, i, k, S, A):
@@ -330,7 +330,7 @@ def sqirl_iteration(state, action, reward, length, i, k, S, A):
         total, count = np.zeros((S, A)), np.zeros((S, A))
         np.add.at(total, (state[here, t - 1], action[here, t - 1]), y[here])
         np.add.at(count, (state[here, t - 1], action[here, t - 1]), 1)
-        Q = total / np.maximum(count, 1)
+        Q = np.where(count > 0, total / np.maximum(count, 1), -np.inf)
         if t > i:
             y = reward[:, t - 2] + np.where(here, Q.max(1)[np.where(here, state[:, t - 1], 0)], 0)
     return Q
@@ -346,7 +346,7 @@ def sqirl_iteration(state, action, reward, length, i, k, S, A):
         total, count = np.zeros((S, A)), np.zeros((S, A))
         np.add.at(total, (state[here, t - 1], action[here, t - 1]), y[here])
         np.add.at(count, (state[here, t - 1], action[here, t - 1]), 1)
-        Q = total / np.maximum(count, 1)
+        Q = np.where(count > 0, total / np.maximum(count, 1), -np.inf)
         if t > i:
             y = reward[:, t - 2] + Q.max(1)[state[:, t - 1]]
     return Q
@@ -361,7 +361,7 @@ def sqirl_iteration(state, action, reward, length, i, k, S, A):
         total, count = np.zeros((S, A)), np.zeros((S, A))
         np.add.at(total, (state[here, t - 1], action[here, t - 1]), y[here])
         np.add.at(count, (state[here, t - 1], action[here, t - 1]), 1)
-        Q = total / np.maximum(count, 1)
+        Q = np.where(count > 0, total / np.maximum(count, 1), -np.inf)
         if t > i:
             y = reward[:, t - 2] + np.where(here, Q.max(1)[np.where(here, state[:, t - 1], 0)], 0)
     return Q
@@ -379,7 +379,7 @@ def sqirl_iteration(state, action, reward, length, i, k, S, A):
         total, count = np.zeros((S, A)), np.zeros((S, A))
         np.add.at(total, place, y[use])
         np.add.at(count, place, 1)
-        Q = total / np.maximum(count, 1)
+        Q = np.where(count > 0, total / np.maximum(count, 1), -np.inf)
         after = np.zeros((len(state), T))
         after[:, :-1] = np.where(played[:, 1:], Q.max(1)[np.where(played, state, 0)][:, 1:], 0)
         y = paid + after
@@ -397,7 +397,7 @@ def sqirl_iteration(state, action, reward, length, i, k, S, A):
         total, count = np.zeros((S, A)), np.zeros((S, A))
         np.add.at(total, (state[here, t - 1], action[here, t - 1]), y[here])
         np.add.at(count, (state[here, t - 1], action[here, t - 1]), 1)
-        Q = total / np.maximum(count, 1)
+        Q = np.where(count > 0, total / np.maximum(count, 1), -np.inf)
         if t > i:
             y = reward[:, t - 2] + np.where(here, Q.max(1)[np.where(here, state[:, t - 1], 0)], 0)
     return Q
@@ -413,9 +413,9 @@ def sqirl_iteration(state, action, reward, length, i, k, S, A):
         total, count = np.zeros((S, A)), np.zeros((S, A))
         np.add.at(total, (state[here, t - 1], action[here, t - 1]), y[here])
         np.add.at(count, (state[here, t - 1], action[here, t - 1]), 1)
-        Q = total / np.maximum(count, 1)
+        Q = np.where(count > 0, total / np.maximum(count, 1), -np.inf)
         if t > i:
-            y = reward[:, t - 2] + np.where(here, Q.mean(1)[np.where(here, state[:, t - 1], 0)], 0)
+            y = reward[:, t - 2] + np.where(here, np.where(np.isfinite(Q), Q, 0).mean(1)[np.where(here, state[:, t - 1], 0)], 0)
     return Q
 """,
         "bootstraps from the action that was taken": """
@@ -429,7 +429,7 @@ def sqirl_iteration(state, action, reward, length, i, k, S, A):
         total, count = np.zeros((S, A)), np.zeros((S, A))
         np.add.at(total, (state[here, t - 1], action[here, t - 1]), y[here])
         np.add.at(count, (state[here, t - 1], action[here, t - 1]), 1)
-        Q = total / np.maximum(count, 1)
+        Q = np.where(count > 0, total / np.maximum(count, 1), -np.inf)
         if t > i:
             next_q = Q[np.where(here, state[:, t - 1], 0), np.where(here, action[:, t - 1], 0)]
             y = reward[:, t - 2] + np.where(here, next_q, 0)
@@ -443,9 +443,10 @@ def sqirl_iteration(state, action, reward, length, i, k, S, A):
     y = np.where(played, reward, 0.0)[:, last - 1:].sum(1)
     for t in range(last, i - 1, -1):
         here = length >= t
-        total = np.zeros((S, A))
+        total, count = np.zeros((S, A)), np.zeros((S, A))
         np.add.at(total, (state[here, t - 1], action[here, t - 1]), y[here])
-        Q = total / len(state)
+        np.add.at(count, (state[here, t - 1], action[here, t - 1]), 1)
+        Q = np.where(count > 0, total / len(state), -np.inf)
         if t > i:
             y = reward[:, t - 2] + np.where(here, Q.max(1)[np.where(here, state[:, t - 1], 0)], 0)
     return Q
@@ -462,10 +463,26 @@ def sqirl_iteration(state, action, reward, length, i, k, S, A):
         total, count = np.zeros((S, A)), np.zeros((S, A))
         np.add.at(total, (state[here, t - 1], action[here, t - 1]), y[here])
         np.add.at(count, (state[here, t - 1], action[here, t - 1]), 1)
-        Q = total / np.maximum(count, 1)
+        Q = np.where(count > 0, total / np.maximum(count, 1), -np.inf)
         if t > i:
             y = reward[:, t - 2] + np.where(here, Q.max(1)[np.where(here, state[:, t - 1], 0)], 0)
     return Q
+""",
+        "pairs without data are worth 0": """
+def sqirl_iteration(state, action, reward, length, i, k, S, A):
+    T = state.shape[1]
+    last = min(i + k - 1, T)
+    played = np.arange(1, T + 1) <= length[:, None]
+    y = np.where(played, reward, 0.0)[:, last - 1:].sum(1)
+    for t in range(last, i - 1, -1):
+        here = length >= t
+        total, count = np.zeros((S, A)), np.zeros((S, A))
+        np.add.at(total, (state[here, t - 1], action[here, t - 1]), y[here])
+        np.add.at(count, (state[here, t - 1], action[here, t - 1]), 1)
+        Q = total / np.maximum(count, 1)
+        if t > i:
+            y = reward[:, t - 2] + np.where(here, Q.max(1)[np.where(here, state[:, t - 1], 0)], 0)
+    return np.where(count > 0, Q, -np.inf)
 """,
         "one regression too many": """
 def sqirl_iteration(state, action, reward, length, i, k, S, A):
@@ -478,7 +495,7 @@ def sqirl_iteration(state, action, reward, length, i, k, S, A):
         total, count = np.zeros((S, A)), np.zeros((S, A))
         np.add.at(total, (state[here, t - 1], action[here, t - 1]), y[here])
         np.add.at(count, (state[here, t - 1], action[here, t - 1]), 1)
-        Q = total / np.maximum(count, 1)
+        Q = np.where(count > 0, total / np.maximum(count, 1), -np.inf)
         if t > i:
             y = reward[:, t - 2] + np.where(here, Q.max(1)[np.where(here, state[:, t - 1], 0)], 0)
     return Q
