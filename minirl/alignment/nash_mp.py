@@ -55,6 +55,7 @@ def prox(game: Game, log_anchor: np.ndarray, opponent: np.ndarray, lam: float) -
 
     log_anchor (..., n) is a log-policy, opponent mu (..., n) are probabilities, lam > 0.
     """
+    check_step(lam)
     wins = win_rates(game.P, opponent)
     return normalise((game.beta * game.log_ref + lam * log_anchor + wins) / (game.beta + lam))
 
@@ -108,10 +109,15 @@ def nash_md(game: Game, start: np.ndarray | None = None) -> Iterator[np.ndarray]
         k += 1
 
 
+def check_step(step: float) -> None:
+    """Raise ValueError unless lam (Nash-MP) or eta (the one-query methods) is positive and finite."""
+    if not 0 < step < np.inf:
+        raise ValueError(f"lam and eta must be positive numbers, got {step}")
+
+
 def first(game: Game, step: float, start: np.ndarray | None) -> np.ndarray:
     """pi_0 as a normalised log-policy. Raises ValueError when the step size or the start makes no sense."""
-    if not 0 < step < np.inf:
-        raise ValueError(f"lam (Nash-MP) and eta (the others) must be positive, got {step}")
+    check_step(step)
     log_pi = game.log_ref if start is None else np.asarray(start, dtype=float)
     if log_pi.shape[-1] != game.P.shape[-1] or not np.isfinite(log_pi).all():
         raise ValueError(f"start must be finite log-probabilities of {game.P.shape[-1]} answers, got {log_pi}")
@@ -248,7 +254,9 @@ class NashMP(nn.Module):
 
     @torch.no_grad()
     def act(self, obs: np.ndarray) -> np.ndarray:
-        """Sampled answers (N,) for the indices (N,) of contexts."""
+        """Sampled answers (N,) for the indices (N,) of contexts. Raises ValueError for a context that does not exist."""
+        if not ((0 <= obs) & (obs < len(self.P))).all():
+            raise ValueError(f"there are the contexts 0 ... {len(self.P) - 1}, got {obs}")
         probs = self.policy().exp()[torch.as_tensor(obs)]
         return torch.multinomial(probs, 1, generator=self.draws).squeeze(-1).numpy()
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, log_softmax, logit, rel_entr
 
 # ---------------------------------------------------------------------------------------------------------- the game
@@ -278,12 +279,13 @@ def worst_triple(P: np.ndarray) -> tuple[tuple[int, int, int], float]:
 def fit_bradley_terry(P: np.ndarray, steps: int = 100) -> np.ndarray:
     """Rewards r (n,), mean 0, of highest likelihood when every pair is compared equally often: what RLHF would learn.
 
-    Newton's method on the concave log-likelihood sum_ij P_ij log sigmoid(r_i - r_j). Raises ValueError when the
-    likelihood has no finite maximiser (some answers always beat all the others).
+    Newton's method on the concave log-likelihood sum_ij P_ij log sigmoid(r_i - r_j). It has a maximiser when nobody
+    can split the answers into winners and losers (Ford's condition); otherwise ValueError.
     """
-    P = np.asarray(P, dtype=float)
-    n = len(P)
-    r = np.zeros(n)
+    P = check_preference(P)
+    if connected_components(P > 0, connection="strong")[0] > 1:
+        raise ValueError("no finite rewards maximise the likelihood: some answers always beat all the others")
+    r = np.zeros(len(P))
 
     def likelihood(r: np.ndarray) -> float:
         return float(-(P * np.logaddexp(0, r - r[:, None])).sum())
@@ -291,17 +293,15 @@ def fit_bradley_terry(P: np.ndarray, steps: int = 100) -> np.ndarray:
     for _ in range(steps):
         q = expit(r[:, None] - r)
         gradient = (P - q).sum(axis=1)
-        if np.abs(gradient).max() < 1e-12 * n:
-            return r
+        if np.abs(gradient).max() < 1e-13 * len(P):
+            break
         weight = q * (1 - q)
-        laplacian = np.diag(weight.sum(axis=1)) - weight + 1 / n  # 1 / n fixes the mean, which the data leave open
+        laplacian = np.diag(weight.sum(axis=1)) - weight + 1 / len(P)  # 1 / n fixes the mean, which the data leave open
         direction, size = np.linalg.solve(laplacian, gradient), 1.0
         while likelihood(r + size * direction) < likelihood(r) and size > 1e-8:
             size /= 2
         r = r + size * (direction - direction.mean())
-        if np.ptp(r) > 500:
-            break
-    raise ValueError("no finite rewards maximise the likelihood: some answers always beat all the others")
+    return r
 
 
 def wrong_winners(P: np.ndarray, rewards: np.ndarray) -> list[tuple[int, int]]:
