@@ -210,7 +210,17 @@ def enumerate_minigrid(
     return pay_progress(mdp, np.array(distance), shaping)
 
 
-# ------------------------------------------------------------------------------------------------------ sticky actions
+# -------------------------------------------------------------------------------- sticky actions, other action numbers
+
+
+def relabel(mdp: FiniteMDP, seed: int = 0) -> FiniteMDP:
+    """The same MDP with the numbers of the actions permuted at random in every state.
+
+    On a chain where action 0 is right everywhere, an untrained network that prefers 0 everywhere is optimal by luck.
+    """
+    order = np.random.default_rng(seed).permuted(np.tile(np.arange(mdp.A), (mdp.S, 1)), axis=1)
+    rows = (np.arange(mdp.S)[:, None] * mdp.A + order).reshape(-1)
+    return replace(mdp, P=mdp.P[rows], R=np.take_along_axis(mdp.R, order, axis=1))
 
 
 def sticky(mdp: FiniteMDP, probability: float = 0.25) -> FiniteMDP:

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from minirl.core.tabular import FiniteMDP, backup, expected_return, optimal_values, policy_values, value_iteration
-from minirl.envs.finite_mdps import bait_chain, enumerate_minigrid, from_gymnasium, grid_world, make_minigrid, sticky
+from minirl.envs.finite_mdps import (
+    bait_chain,
+    enumerate_minigrid,
+    from_gymnasium,
+    grid_world,
+    make_minigrid,
+    relabel,
+    sticky,
+)
 
 
 def dense(mdp):
@@ -271,3 +279,16 @@ def test_simulated_steps_repeat_as_often_as_they_should():
 def test_a_probability_is_a_probability():
     with pytest.raises(ValueError, match="probability"):
         sticky(bait_chain(3, 2, 0.1), 1.5)
+
+
+def test_new_numbers_for_actions_change_nothing_else():
+    mdp = random_mdp(np.random.default_rng(2), S=6, A=4)
+    ours = relabel(mdp, 3)
+    Q, Q_new = optimal_values(mdp), optimal_values(ours)
+    np.testing.assert_allclose(np.sort(Q_new, axis=2), np.sort(Q, axis=2), atol=1e-12)
+    moved = 0
+    for s in range(5):  # rewards of a state are all different, so they tell which action became which
+        where = [int(np.flatnonzero(ours.R[s] == r)[0]) for r in mdp.R[s]]
+        np.testing.assert_array_equal(dense(ours)[s, where], dense(mdp)[s])
+        moved += where != [0, 1, 2, 3]
+    assert moved >= 3
