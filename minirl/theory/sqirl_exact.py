@@ -189,7 +189,9 @@ def chain_success(length: int, actions: int, bait: float, k: int, m: int) -> flo
     check_count("k", k)
     check_count("m", m)
     depth = min(k, length)
-    n = np.arange(1, m + 1)
+    mean = m * float(actions) ** -depth
+    spread = 12 * np.sqrt(mean) + 30  # n lies outside this window with a probability below 1e-20
+    n = np.arange(max(1, int(mean - spread)), min(m, int(mean + spread)) + 1)
     few = binom.cdf(np.floor(bait * n + TIE), n, chain_q(length, actions, depth))  # X / n <= bait
     first = float(np.sum(binom.pmf(n, m, float(actions) ** -depth) * (1 - few)))
     return first * float(np.prod([1 - (1 - float(actions) ** -left) ** m for left in range(1, length)]))

@@ -5,10 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from minirl.core.tabular import FiniteMDP, backup, expected_return, optimal_values, policy_values
+from minirl.core import checkpoint
+from minirl.core.tabular import FiniteMDP, expected_return, optimal_values
 from minirl.envs.finite_mdps import bait_chain, from_gymnasium, grid_world, sticky
 from minirl.theory import sqirl
+from minirl.theory import sqirl_gorp as gorp
+from minirl.theory import sqirl_regressors as reg
 
 CHAINS = [(3, 2, 0.1), (3, 2, 0.3), (4, 2, 0.2), (5, 2, 0.2), (5, 2, 0.3), (6, 2, 0.7), (4, 3, 0.05), (5, 3, 0.2),
           (6, 3, 0.05), (6, 3, 0.2), (3, 5, 0.1), (4, 4, 0.0)]  # fmt: skip
@@ -241,7 +245,9 @@ def test_chain_in_closed_form(length, actions, bait):
         assert sqirl.greedy_worst_return(mdp, Q[k - 1]) == pytest.approx(worst)
     smallest = next(k for k in range(1, length + 1) if value[k - 1] > bait)
     H = {k: k + np.log(1 / (value[k - 1] - bait) ** 2) / np.log(actions) for k in range(smallest, length + 1)}
-    assert sqirl.min_k(mdp) == smallest
+    assert sqirl.min_k(mdp) == sqirl.chain_min_k(length, actions, bait) == smallest
+    assert sqirl.chain_effective_horizon(length, actions, bait) == (pytest.approx(min(H.values())), min(H, key=H.get))
+    assert [sqirl.chain_q(length, actions, k) for k in range(1, length + 1)] == pytest.approx(value)
     found, k, table = sqirl.effective_horizon(mdp)
     assert found == pytest.approx(min(H.values()), rel=1e-12) and H[k] == pytest.approx(found)
     for row in table:
@@ -314,5 +320,596 @@ def test_a_potential_that_ends_at_zero_shifts_every_q_and_changes_no_k():
 
 @pytest.mark.parametrize("k", [0, -1, 1.5, True])
 def test_a_planning_depth_that_is_no_count_is_named(k):
-    with pytest.raises(ValueError, match="^k must be a whole number"):
+    with pytest.raises(ValueError, match=r"^k must be a whole number"):
         sqirl.k_qvi(two_doors(), k)
+
+
+# --------------------------------------------------------------------------------------------- SQIRL with a table
+
+
+def first_action(states, t):
+    return np.zeros(len(states), dtype=int)
+
+
+def test_episodes_follow_the_policy_before_step_i_and_are_random_from_step_i_on():
+    """40,000 actions a step in 3 cells: each frequency within 5 standard deviations (fails by chance once in 10^5)."""
+    mdp = random_mdp(3, S=4, A=3, T=5)
+    P = mdp.P.toarray().reshape(4, 3, 4)
+    e = sqirl.collect(mdp, lambda s, t: (s + t) % 3, 3, 40_000, np.random.default_rng(0))
+    for t in (1, 2):
+        np.testing.assert_array_equal(e.action[t - 1], (e.state[t - 1] + t) % 3)
+    for t in (3, 4, 5):
+        share = np.bincount(e.action[t - 1], minlength=3) / 40_000
+        assert np.abs(share - 1 / 3).max() < 5 * np.sqrt(2 / 9 / 40_000)
+        pair = np.histogram2d(e.state[t - 1], e.state[t], bins=np.arange(5) - 0.5)[0]
+        here = np.bincount(e.state[t - 1], minlength=4)
+        expected = P.mean(axis=1)
+        bound = 5 * np.sqrt(expected * (1 - expected) / here[:, None])
+        assert (np.abs(pair / here[:, None] - expected) < bound).all()
+    np.testing.assert_array_equal(e.reward, mdp.R[e.state[:-1], e.action])
+    assert e.alive.all() and not e.done.any()
+
+
+def test_episodes_end_in_terminal_states():
+    mdp = bait_chain(4, 2, 0.3)
+    e = sqirl.collect(mdp, first_action, 2, 500, np.random.default_rng(1))
+    for b in range(500):
+        ends = np.flatnonzero(e.state[:, b] == 4)
+        length = ends[0] if len(ends) else 4
+        assert e.alive[:, b].tolist() == [t < length for t in range(4)]
+        assert [t for t in range(4) if e.done[t, b] and e.alive[t, b]] == ([length - 1] if len(ends) else [])
+        assert (e.reward[length:, b] == 0).all()
+
+
+def hand_built():
+    """Two episodes of T = 4 with states 0 ... 4, where 4 is terminal; the second one ends with step 2."""
+    state = np.array([[0, 0], [1, 2], [2, 4], [3, 4], [1, 4]])
+    action = np.array([[0, 1], [1, 0], [0, 0], [1, 0]])
+    reward = np.array([[1.0, 2.0], [3.0, 5.0], [7.0, 0.0], [11.0, 0.0]])
+    alive = np.array([[True, True], [True, True], [True, False], [True, False]])
+    done = np.array([[False, False], [False, True], [False, True], [False, True]])
+    return sqirl.Episodes(state, action, reward, alive, done)
+
+
+def test_labels_of_hand_built_episodes():
+    e, gamma = hand_built(), 0.5
+    next_q = np.array([[9.0, -9.0], [1.0, 2.0], [4.0, 3.0], [-1.0, -2.0], [100.0, 100.0]])
+    for t, states, actions, y in [
+        (1, [0, 0], [0, 1], [1 + 1.5 + 1.75 + 1.375, 2 + 2.5]),
+        (2, [1, 2], [1, 0], [3 + 3.5 + 2.75, 5]),
+        (3, [2], [0], [7 + 5.5]),
+        (4, [3], [1], [11]),
+    ]:
+        got = sqirl.targets(e, t, gamma)
+        assert [x.tolist() for x in got] == [states, actions, y]
+    for t, y in [(1, [1 + 0.5 * 2, 2 + 0.5 * 4]), (2, [3 + 0.5 * 4, 5]), (3, [7 - 0.5])]:
+        assert sqirl.targets(e, t, gamma, next_q)[2].tolist() == y
+
+
+def test_fitted_q_of_hand_built_episodes():
+    """Depth k: returns from step i + k - 1, then backups; near the end of the episodes less than k."""
+    e, mdp = hand_built(), random_mdp(0, S=5, A=2, T=4)
+    no = -np.inf
+    for i, k, expected in [
+        (1, 1, [[21.0 + 1, 7.0], [no, no], [no, no], [no, no], [no, no]]),
+        (1, 2, [[1 + 21, 2 + 5], [no, no], [no, no], [no, no], [no, no]]),
+        (1, 9, [[1 + 21, 2 + 5], [no, no], [no, no], [no, no], [no, no]]),
+        (2, 2, [[no, no], [no, 21.0], [5.0, no], [no, no], [no, no]]),
+        (3, 1, [[no, no], [no, no], [18.0, no], [no, no], [no, no]]),
+    ]:
+        np.testing.assert_array_equal(sqirl.fitted_q(e, i, k, reg.Table(mdp)), expected)
+
+
+def test_only_a_maximum_at_a_shared_state_makes_depth_two_differ_from_depth_one():
+    """Two episodes meet in state 1 and part there: the return averages them, the backup takes the better action."""
+    state = np.array([[0, 0], [1, 1], [2, 2]])
+    e = sqirl.Episodes(
+        state,
+        np.array([[0, 0], [0, 1]]),
+        np.array([[0.0, 0.0], [0.0, 1.0]]),
+        np.ones((2, 2), bool),
+        np.zeros((2, 2), bool),
+    )
+    table = reg.Table(random_mdp(0, S=3, A=2, T=2))
+    assert sqirl.fitted_q(e, 1, 1, table)[0, 0] == 0.5 and sqirl.fitted_q(e, 1, 2, table)[0, 0] == 1.0
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_with_infinite_data_the_policy_is_greedy_for_q_k_wherever_it_goes(seed, k):
+    if seed % 3:
+        mdp = random_mdp(seed, S=5, A=3, T=4, ties=seed % 3 == 1)
+    else:
+        mdp = bait_chain(4, 3, [0.05, 0.2][seed % 2])
+    policy, Q = sqirl.sqirl_limit(mdp, k), sqirl.k_qvi(mdp, k)[-1]
+    d, P = mdp.start, mdp.P.toarray().reshape(mdp.S, mdp.A, mdp.S)
+    for t in range(mdp.horizon):
+        for s in range(mdp.S):
+            best = np.abs(Q[t, s] - Q[t, s].max()) < 1e-9 if d[s] > 0 else np.ones(mdp.A, bool)
+            np.testing.assert_allclose(policy[t, s], best / best.sum(), atol=1e-12)
+        d = np.einsum("s,sa,sax->x", d, policy[t], P)
+    assert expected_return(mdp, policy) >= sqirl.greedy_worst_return(mdp, Q) - 1e-12
+
+
+@pytest.mark.parametrize("seed", [5, 10, 12, 14])
+@pytest.mark.parametrize("k", [1, 2])
+def test_much_data_gives_the_infinite_data_policy(seed, k):
+    """All gaps exceed 0.35; labels have a standard deviation below 3, and each mean is over more than 1,900 of them."""
+    rng = np.random.default_rng(seed)
+    mdp = FiniteMDP(0.2 / 3 + 0.8 * np.eye(3)[rng.integers(3, size=(3, 2))], rng.normal(size=(3, 2)), 0, 3)
+    Q = sqirl.k_qvi(mdp, k)[-1]
+    assert np.abs(Q[..., 0] - Q[..., 1]).min() > 0.35
+    policy, _ = sqirl.sqirl_policy(mdp, k, 60_000, seed=seed)
+    limit = sqirl.sqirl_limit(mdp, k)
+    np.testing.assert_array_equal(policy[:, limit[0].max(axis=1) > 0][1:], limit[1:])
+    np.testing.assert_array_equal(policy[0, 0], limit[0, 0])
+
+
+@pytest.mark.parametrize(
+    "length, actions, bait, k, m",
+    [(5, 2, 0.2, 2, 30), (5, 2, 0.2, 3, 30), (5, 2, 0.2, 3, 300), (4, 3, 0.05, 2, 100), (4, 3, 0.05, 4, 100),
+     (4, 3, 0.05, 3, 30), (3, 2, 0.3, 1, 20)],
+)  # fmt: skip
+def test_success_on_the_chain_is_the_binomial_of_the_closed_form(length, actions, bait, k, m):
+    """500 runs: within 4.5 binomial standard deviations (all seven together fail by chance once in 20,000)."""
+    mdp = bait_chain(length, actions, bait)
+    won = sum(sqirl.sqirl_policy(mdp, k, m, seed=1000 + s)[1]["return"] > 0.999 for s in range(500)) / 500
+    p = sqirl.chain_success(length, actions, bait, k, m)
+    assert 0.01 < p < 0.999
+    assert abs(won - p) < 4.5 * np.sqrt(p * (1 - p) / 500)
+
+
+@pytest.mark.parametrize("length, actions, bait", CHAINS[:-1])
+def test_more_data_reveal_the_limit(length, actions, bait):
+    smallest = sqirl.chain_min_k(length, actions, bait)
+    for k in range(1, length + 1):
+        p = sqirl.chain_success(length, actions, bait, k, 1_000_000)
+        assert p < 1e-6 if k < smallest else p > 1 - 1e-6
+
+
+def test_noise_can_help_the_wrong_depth():
+    """(6, 3, .05), k = 3 < k_min = 4: some successes with m = 300, and none in the end."""
+    p = [sqirl.chain_success(6, 3, 0.05, 3, m) for m in (10, 300, 20_000, 200_000)]
+    assert p[0] < 0.01 and 0.2 < p[1] < 0.3 and p[2] < 0.1 and p[3] < 1e-6
+
+
+def test_logged_returns_are_those_of_the_decided_steps_with_random_actions_after_them():
+    mdp = sticky(grid_world(3, 6, traps=[(1, 1)], trap_reward=-0.5))
+    policy = np.empty((mdp.horizon, mdp.S, mdp.A))
+    logs = []
+    for log in sqirl.sqirl(mdp, 2, 50, seed=3, policy=policy):
+        np.testing.assert_allclose(policy.sum(axis=2), 1)
+        assert log["return"] == pytest.approx(expected_return(mdp, policy), abs=1e-12)
+        assert (policy[log["iteration"] :] == 1 / mdp.A).all() or log["iteration"] == mdp.horizon
+        logs.append(log)
+    assert len(logs) == 6 and logs[-1]["progress"] == 1 and logs[-1]["return"] > logs[0]["return"]
+
+
+def test_steps_count_what_was_played():
+    mdp = random_mdp(0, S=3, T=5)
+    assert [log["step"] for log in sqirl.sqirl(mdp, 1, 7)] == [35, 70, 105, 140, 175]
+    chain = bait_chain(5, 2, 0.2)
+    total = [next(sqirl.sqirl(chain, 1, 4000, seed=s))["step"] / 4000 for s in range(3)]
+    assert total == pytest.approx([1 + 1 / 2 + 1 / 4 + 1 / 8 + 1 / 16] * 3, abs=0.12)  # 6 standard deviations of 0.019
+
+
+def test_sqirl_stops_when_no_random_step_was_left_for_more_than_ten_iterations():
+    mdp = replace(bait_chain(2, 2, 0.3), horizon=40)
+    logs = list(sqirl.sqirl(mdp, 2, 100))
+    assert [log["iteration"] for log in logs] == list(range(1, 14)) and logs[-1]["progress"] == 1
+    assert logs[-1]["return"] == 1
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another():
+    mdp = sticky(grid_world(3, 6))
+    runs = [list(sqirl.sqirl(mdp, 1, 20, seed=s)) for s in (5, 5, 6)]
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_solves_a_sticky_grid():
+    mdp = sticky(grid_world(4, 12))
+    best = float(mdp.start @ optimal_values(mdp)[0].max(axis=1))
+    for s in (100, 101):
+        assert sqirl.sqirl_policy(mdp, 1, 3000, seed=s)[1]["return"] > 0.98 * best
+
+
+def test_the_wrong_action_bound_holds_and_is_not_empty():
+    """Step 1 of 200 tables on one MDP: how often the action is wrong, beside 4 A MSE / gap^2 at the start state."""
+    mdp = bait_chain(3, 2, 0.05)
+    Q, gap = sqirl.random_q(mdp)[0, 0], 0.25 - 0.05
+    for m, largest in ((400, 0.2), (3000, 0.05)):
+        wrong, errors = [], []
+        for s in range(200):
+            episodes = sqirl.collect(mdp, first_action, 1, m, np.random.default_rng(s))
+            fit = sqirl.fitted_q(episodes, 1, 1, reg.Table(mdp))[0]
+            wrong.append(np.argmax(fit) != np.argmax(Q))
+            errors.append(np.mean((fit - Q) ** 2))
+        bound = sqirl.wrong_action_bound(np.mean(errors), gap, 2)
+        assert np.mean(wrong) <= bound < largest
+    assert sqirl.wrong_action_bound(0.01, 0.5, 3) == pytest.approx(0.48)
+    assert sqirl.wrong_action_bound(1.0, 0.1, 3) == 1.0
+
+
+@pytest.mark.parametrize(
+    "options, name", [({"k": 0}, "k"), ({"m": 0}, "m"), ({"m": 2.5}, "m"), ({"gamma": 0.0}, "gamma"), ({"gamma": 1.1}, "gamma")]
+)  # fmt: skip
+def test_bad_options_of_sqirl_are_named(options, name):
+    with pytest.raises(ValueError, match=f"^{name} must"):
+        next(sqirl.sqirl(two_doors(), **({"k": 1, "m": 10} | options)))
+
+
+# --------------------------------------------------------------------------------------------------- the regressions
+
+
+def labels(seed=0, n=400, S=7, A=3):
+    rng = np.random.default_rng(seed)
+    X, a = rng.integers(S - 1, size=n), rng.integers(A, size=n)  # the last state is never seen
+    return X, a, X * 0.3 - a * (X == 2) + rng.normal(size=n), random_mdp(0, S=S, A=A)
+
+
+def test_table_is_the_mean():
+    X, a, y, mdp = labels()
+    table = reg.Table(mdp)
+    table.fit(X[::-1], a, y)  # forgotten by the second fit
+    table.fit(X, a, y)
+    Q = table.predict(np.arange(7))
+    for s, b in itertools.product(range(6), range(3)):
+        assert Q[s, b] == pytest.approx(np.mean([v for x, c, v in zip(X, a, y, strict=True) if (x, c) == (s, b)]))
+    assert (Q[6] == -np.inf).all() and table.predict(np.array([3, 3])).tolist() == [Q[3].tolist()] * 2
+
+
+@pytest.mark.parametrize("with_features", [True, False])
+def test_ridge_is_the_minimum_of_the_penalised_squares(with_features):
+    """Against the normal equations of all weights at once, with the one-hot written out."""
+    X, a, y, mdp = labels(1)
+    features = np.random.default_rng(2).normal(size=(7, 2)) if with_features else None
+    ridge = reg.Ridge(mdp, features, penalty=0.7)
+    ridge.fit(X, a, y)
+    inputs = np.hstack([np.eye(7), np.ones((7, 1))] + ([features] if with_features else []))
+    for b in range(3):
+        Z = inputs[X[a == b]]
+        w = np.linalg.solve(Z.T @ Z + 0.7 * np.eye(Z.shape[1]), Z.T @ y[a == b])
+        np.testing.assert_allclose(ridge.predict(np.arange(7))[:, b], inputs @ w, atol=1e-10)
+
+
+def test_neighbours_is_the_mean_of_the_nearest_labels():
+    """Against sorting all n labels by distance, with the label at the edge of the neighbourhood counted in part."""
+    X, a, y, mdp = labels(3)
+    features = np.random.default_rng(4).normal(size=(7, 2))
+    model = reg.Neighbours(mdp, features)
+    model.fit(X, a, y)
+    for s, b in itertools.product(range(7), range(3)):
+        distance = np.linalg.norm(features[X[a == b]] - features[s], axis=1)
+        left, total = np.ceil(np.sqrt(np.sum(a == b))), 0.0
+        wanted = left
+        for d in np.unique(distance):
+            ring = y[a == b][distance == d]
+            take = min(left, len(ring))
+            total, left = total + take * ring.mean(), left - take
+        assert model.predict(np.array([s]))[0, b] == pytest.approx(total / wanted)
+
+
+def test_network_matches_the_table_on_what_was_seen():
+    X, a, y, mdp = labels(5, n=2000, S=30)
+    table, network = reg.Table(mdp), reg.Network(mdp, steps=400)
+    table.fit(X, a, y)
+    network.fit(X, a, y)
+    seen = np.arange(29)
+    assert np.mean((network.predict(seen) - table.predict(seen)) ** 2) < 1e-3
+    assert np.std(table.predict(seen)) > 1  # a constant would not do
+
+
+def test_network_minimises_the_squares_of_the_labels_not_of_the_means():
+    """With one constant feature it can only fit one number an action: the mean of all labels, not of the state means."""
+    X, a = np.array([0] * 90 + [1] * 10), np.zeros(100, dtype=int)
+    y = np.where(X == 0, 0.0, 1.0)
+    network = reg.Network(random_mdp(0), np.ones((3, 1)), steps=500)
+    network.fit(X, a, y)
+    assert network.predict(np.array([2]))[0, 0] == pytest.approx(0.1, abs=0.01)
+
+
+def test_graph_features_keep_the_distances_of_a_line():
+    P = np.zeros((6, 2, 6))
+    P[np.arange(6), 0, np.minimum(np.arange(6) + 1, 5)] = 1
+    P[np.arange(6), 1, np.maximum(np.arange(6) - 1, 0)] = 1
+    mdp = FiniteMDP(P, np.ones((6, 2)), 0, 4)
+    F = reg.graph_features(mdp, 3)
+    distance = np.linalg.norm(F[:, None] - F[None], axis=2)
+    np.testing.assert_allclose(distance, np.abs(np.arange(6)[:, None] - np.arange(6)), atol=1e-9)
+
+
+@pytest.mark.parametrize("regressor", [reg.Ridge, reg.Neighbours, reg.Network])
+def test_any_regression_does(regressor):
+    """k = 1 on the sticky 3x3 grid and k = k_min on a chain; the chain one depth below stays stuck at the bait."""
+    mdp = sticky(grid_world(3, 6))
+    best = float(mdp.start @ optimal_values(mdp)[0].max(axis=1))
+    options = {"regressor": regressor, "seed": 100}
+    assert sqirl.sqirl_policy(mdp, 1, 1500, **options)[1]["return"] > 0.95 * best
+    chain = bait_chain(4, 2, 0.2)
+    options["features"] = reg.graph_features(chain)
+    assert [sqirl.sqirl_policy(chain, k, 4000, **options)[1]["return"] for k in (1, 2)] == pytest.approx([0.2, 1])
+
+
+@pytest.mark.parametrize("regressor", [reg.Ridge, reg.Neighbours, reg.Network])
+def test_bad_features_are_named(regressor):
+    with pytest.raises(ValueError, match=r"features must have shape \(S, D\) with S = 3"):
+        regressor(random_mdp(0), np.ones((4, 2)))
+    with pytest.raises(ValueError, match=r"features\[1, 0\] is nan"):
+        regressor(random_mdp(0), np.array([[0.0], [np.nan], [1.0]]))
+
+
+# --------------------------------------------------------------------------------------------------- the deep version
+
+SMALL = sqirl.Config(horizon=5, sticky=0.0, k=3, hidden=(16,), lr=5e-3)
+
+
+def test_targets_of_the_heads_are_the_loop():
+    """Head 1: the return. Head j: reward + gamma max head j - 1 at the next state. After the end: the reward."""
+    rng = np.random.default_rng(0)
+    reward, returns, next_q = rng.normal(size=6), rng.normal(size=6), rng.normal(size=(6, 3, 2))
+    done = np.array([0.0, 1, 0, 1, 0, 0])
+    y = sqirl.head_targets(*map(torch.as_tensor, (reward, done, returns, next_q)), 0.9)
+    assert y.shape == (6, 3)
+    for b in range(6):
+        expected = [returns[b]] + [reward[b] + (0 if done[b] else 0.9 * max(next_q[b, j - 1])) for j in (1, 2)]
+        assert y[b].tolist() == pytest.approx(expected)
+    assert sqirl.head_targets(*map(torch.as_tensor, (reward, done, returns, next_q[:, :1])), 0.9).shape == (6, 1)
+
+
+def test_the_last_head_and_the_gradient_stay_out_of_the_targets():
+    next_q = torch.zeros(4, 2, 3, requires_grad=True)
+    y = sqirl.head_targets(torch.ones(4), torch.zeros(4), torch.ones(4), next_q, 1.0)
+    assert not y.requires_grad
+    other = next_q.detach().clone()
+    other[:, 1] = 100.0
+    torch.testing.assert_close(sqirl.head_targets(torch.ones(4), torch.zeros(4), torch.ones(4), other, 1.0), y)
+
+
+def test_each_head_is_scaled_by_the_running_mean_of_its_own_loss():
+    q, y = torch.zeros(5, 2), torch.tensor([[10.0, 0.1]]).expand(5, 2)
+    average = None
+    for _ in range(3):
+        loss, average = sqirl.scaled_loss(q, y, average, 0.99)
+        assert float(loss) == pytest.approx(1.0)
+    assert average.tolist() == pytest.approx([100.0, 0.01])
+    loss, average = sqirl.scaled_loss(q, 2 * y, average, 0.99)
+    assert average.tolist() == pytest.approx([103.0, 0.0103]) and float(loss) == pytest.approx(4 / 1.03)
+    weights = torch.zeros(5, 2, requires_grad=True)
+    sqirl.scaled_loss(weights, y, torch.tensor([100.0, 0.01]), 0.99)[0].backward()
+    assert weights.grad[0].tolist() == pytest.approx([-2 * 10 / 100 / 10, -2 * 0.1 / 0.01 / 10])  # mean over 10 entries
+
+
+def test_only_steps_from_i_on_are_remembered_with_their_returns():
+    mdp = random_mdp(0, S=4, A=2, T=4)
+    agent = sqirl.SQIRL(replace(SMALL, gamma=0.5), mdp)
+    rng = np.random.default_rng(0)
+    kept = []
+    for i in (1, 3):
+        e = sqirl.collect(mdp, first_action, i, 6, rng)
+        agent.remember(e, i)
+        for t in range(i, 5):
+            for b in range(6):
+                back = sum(0.5**u * e.reward[t - 1 + u, b] for u in range(5 - t))
+                kept.append((e.state[t - 1, b], e.action[t - 1, b], e.reward[t - 1, b], e.state[t, b], t == 4, back))
+    stored = list(zip(*(column.tolist() for column in agent.data), strict=True))
+    np.testing.assert_allclose(stored, kept, atol=1e-6)
+
+
+def test_the_replay_has_no_steps_after_the_end_and_drops_the_oldest():
+    mdp = bait_chain(4, 2, 0.2)
+    agent = sqirl.SQIRL(replace(SMALL, buffer_size=300), mdp)
+    e = sqirl.collect(mdp, first_action, 1, 200, np.random.default_rng(0))
+    agent.remember(e, 1)
+    assert len(agent.data[0]) == min(300, int(e.alive.sum())) == 300
+    assert (agent.data[0] < 4).all()  # no transition starts in the terminal state
+    assert (agent.data[4] == ((agent.data[3] == 4) | (agent.data[0] == 3)).float()).all()
+    newest = e.state[:-1][e.alive][-300:]
+    np.testing.assert_array_equal(agent.data[0], newest)
+
+
+def test_each_step_is_played_by_its_own_snapshot_for_ever():
+    """Not by the last network: the greedy actions of every snapshot are those of the network when it was taken."""
+    mdp = random_mdp(2, S=6, A=3, T=5)
+    agent = sqirl.SQIRL(replace(SMALL, episodes=30), mdp)
+    then, states = [], torch.arange(6)
+    for log in agent.learn(10_000):
+        if "iteration" in log:
+            then.append(agent(states).detach().clone())
+            assert int(agent.decided) == log["iteration"] == len(then)
+            undecided = agent.act(np.arange(6), len(then) + 1)
+            np.testing.assert_array_equal(undecided, then[-1][:, -1].argmax(dim=1))
+    assert len(then) == 5
+    policy = agent.policy()
+    for t in range(1, 6):
+        torch.testing.assert_close(agent(states, t), then[t - 1])
+        np.testing.assert_array_equal(policy[t - 1], np.eye(3)[then[t - 1][:, -1].argmax(dim=1)])
+        np.testing.assert_array_equal(policy[t - 1].argmax(axis=1), agent.act(np.arange(6), t))
+    assert any(not torch.equal(then[0], later) for later in then[1:])
+
+
+def test_forward_is_a_perceptron_on_the_one_hot_or_on_the_features():
+    mdp = random_mdp(2, S=6, A=3, T=5)
+    for features in (None, np.random.default_rng(0).normal(size=(6, 4))):
+        agent = sqirl.SQIRL(SMALL, mdp, features)
+        inputs = torch.eye(6) if features is None else torch.as_tensor(features, dtype=torch.float32)
+        expected = agent.net(inputs).view(6, 3, 3)  # heads before actions
+        torch.testing.assert_close(agent(torch.arange(6)), expected)
+        torch.testing.assert_close(agent(torch.tensor([4, 4]), 2), agent.snapshots(inputs)[1, [4, 4]].view(2, 3, 3))
+
+
+def test_one_update_is_one_adam_step_on_the_scaled_loss_with_the_current_network_in_the_target():
+    mdp = random_mdp(2, S=6, A=3, T=5)
+    agent, twin = sqirl.SQIRL(SMALL, mdp), sqirl.SQIRL(SMALL, mdp)
+    agent.remember(sqirl.collect(mdp, first_action, 1, 8, np.random.default_rng(0)), 1)
+    state, action, reward, next_state, done, returns = agent.data
+    q = torch.stack([twin.net(torch.eye(6)).view(6, 3, 3)[s, :, a] for s, a in zip(state, action, strict=True)])
+    after = twin.net(torch.eye(6)).view(6, 3, 3)[next_state].max(dim=2).values.detach()
+    y = torch.stack([returns] + [reward + (1 - done) * after[:, j] for j in (0, 1)], dim=1)
+    per_head = ((q - y) ** 2).mean(dim=0)
+    (per_head / per_head.detach()).mean().backward()
+    optimiser = torch.optim.Adam(twin.net.parameters(), SMALL.lr)
+    optimiser.step()
+    assert float(agent.update(agent.data)) == pytest.approx(1.0)
+    for ours, expected in zip(agent.net.parameters(), twin.net.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_long_gradients_are_shortened():
+    mdp = random_mdp(2, S=6, A=3, T=5)
+    agent = sqirl.SQIRL(SMALL, mdp)
+    agent.remember(sqirl.collect(mdp, first_action, 1, 8, np.random.default_rng(0)), 1)
+    norm = lambda: float(torch.cat([p.grad.flatten() for p in agent.net.parameters()]).norm())  # noqa: E731
+    agent.update(agent.data)
+    assert 0.1 < norm() < 9
+    agent.loss_mean = torch.full((3,), 1e-9)
+    agent.update(agent.data)
+    assert norm() == pytest.approx(10, rel=1e-3)
+
+
+@pytest.mark.parametrize("k, expected", [(1, 0.35), (2, 1.0)])
+def test_the_deep_version_needs_the_same_depth(k, expected):
+    """k_min of this chain is 2; with 600 episodes the returns are 4 standard deviations away from the other decision."""
+    mdp = bait_chain(3, 2, 0.35)
+    agent = sqirl.SQIRL(replace(SMALL, k=k, hidden=(64, 64), lr=1e-3, episodes=600, seed=100), mdp)
+    *_, log = agent.learn(100_000)
+    assert log["return"] == pytest.approx(expected) and log["progress"] == 1
+    assert log["return"] == pytest.approx(expected_return(mdp, agent.policy()))
+
+
+def test_the_budget_is_spread_over_the_decisions_and_never_exceeded():
+    mdp = random_mdp(0, S=3, A=2, T=5)
+    for steps in (25, 140, 1000):
+        logs = list(sqirl.SQIRL(SMALL, mdp).learn(steps))
+        assert [log.get("iteration", 0) for log in logs] == list(range(6))
+        assert steps - 25 <= logs[-1]["step"] <= steps
+    chain = bait_chain(5, 2, 0.2)  # random episodes end early here, so there is time for more of them
+    *_, log = sqirl.SQIRL(SMALL, chain).learn(3000)
+    assert 1500 < log["step"] <= 3000  # five times the first share would give less than 1200
+    logs = list(sqirl.SQIRL(replace(SMALL, episodes=20), mdp).learn(250))
+    assert [log["step"] for log in logs] == [0, 100, 200, 250]
+    for config, steps in ((SMALL, 24), (replace(SMALL, episodes=20), 99)):
+        with pytest.raises(ValueError, match=r"^steps must be at least"):
+            next(sqirl.SQIRL(config, mdp).learn(steps))
+
+
+def test_the_deep_version_stops_when_no_random_step_was_left_for_more_than_ten_iterations():
+    mdp = replace(bait_chain(2, 2, 0.0), horizon=40)
+    logs = list(sqirl.SQIRL(replace(SMALL, episodes=10), mdp).learn(100_000))
+    assert [log["iteration"] for log in logs[1:]] == list(range(1, 14)) and logs[-1]["progress"] == 1
+
+
+def test_two_agents_trained_in_turns_are_those_trained_alone():
+    mdp = random_mdp(2, S=6, A=3, T=5)
+    make = lambda seed: sqirl.SQIRL(replace(SMALL, seed=seed), mdp).learn(400)  # noqa: E731
+    assert list(zip(make(1), make(2), strict=True)) == list(zip(list(make(1)), list(make(2)), strict=True))
+    assert list(make(1)) != list(make(2))
+
+
+def test_a_checkpoint_acts_as_the_agent_that_was_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "agent_module", lambda slug: sqirl)
+    config = replace(SMALL, env_id="FrozenLake-v1", sticky=0.25)
+    agent = sqirl.SQIRL(config)
+    for log in agent.learn(300):
+        if log.get("iteration") == 3:
+            break
+    checkpoint.save(agent, "sqirl", log["step"], tmp_path / "sqirl.safetensors")
+    loaded = checkpoint.load(tmp_path / "sqirl.safetensors")
+    assert loaded.config == config and int(loaded.decided) == 3
+    np.testing.assert_array_equal(loaded.policy(), agent.policy())
+
+
+def test_the_config_names_the_task():
+    lake = sqirl.make_mdp(sqirl.Config(env_id="FrozenLake-v1", horizon=9, sticky=0.0))
+    assert (lake.S, lake.A, lake.horizon) == (16, 4, 9)
+    assert sqirl.make_mdp(sqirl.Config(env_id="FrozenLake-v1", horizon=9)).S == 16 * 5
+    pytest.importorskip("minigrid")
+    empty = sqirl.make_mdp(sqirl.Config())
+    assert empty.A == 3 and empty.horizon == 20 and empty.name == "Empty-5x5 sticky 0.25"
+
+
+@pytest.mark.parametrize("field, value", [("horizon", 0), ("k", 0), ("episodes", 0), ("gamma", 1.5), ("gamma", 0.0),
+                                          ("epochs", 0), ("batch_size", -1), ("smoothing", 1.0), ("buffer_size", 0)])  # fmt: skip
+def test_a_bad_field_of_the_config_is_named(field, value):
+    with pytest.raises(ValueError, match=f"^{field} must"):
+        sqirl.Config(**{field: value})
+
+
+# ------------------------------------------------------------------------------------------------------------- GORP
+
+
+def deterministic_mdp(seed, S=5, A=2, T=4):
+    rng = np.random.default_rng(seed)
+    return FiniteMDP(np.eye(S)[rng.integers(S, size=(S, A))], rng.normal(size=(S, A)), 0, T)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_in_a_deterministic_task_the_best_plan_is_q_k(seed):
+    mdp = deterministic_mdp(seed)
+    Q = sqirl.k_qvi(mdp, 4)
+    for i, k, s in itertools.product((1, 2, 3), (1, 2, 3), range(5)):
+        depth = min(k, 5 - i)
+        plans = gorp.plan_values(mdp, np.eye(5)[s], i, depth).reshape(2, -1)
+        np.testing.assert_allclose(plans.max(axis=1), Q[depth - 1][i - 1, s], atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_without_noise_gorp_and_sqirl_decide_alike_also_behind_a_stickiness_of_zero(seed, k):
+    mdp = deterministic_mdp(seed)
+    actions = gorp.gorp_limit(mdp, k)
+    for task in (mdp, sticky(mdp, 0.0)):
+        policy, s, played = sqirl.sqirl_limit(task, k), int(np.argmax(task.start)), []
+        for t in range(task.horizon):
+            assert policy[t, s].max() == 1
+            played.append(int(policy[t, s].argmax()))
+            s = int(task.P[[s * task.A + played[-1]]].indices[0])
+        np.testing.assert_array_equal(played, actions)
+        np.testing.assert_array_equal(gorp.gorp_limit(task, k), actions)
+        worst = sqirl.greedy_worst_return(task, sqirl.k_qvi(task, k)[-1])
+        assert gorp.open_loop_return(task, actions) == pytest.approx(worst, abs=1e-12)
+
+
+def test_open_loop_return_is_the_mean_over_trajectories():
+    mdp = random_mdp(4)
+    for plan in ((), (1,), (0, 1), (1, 1, 0)):
+        paths = [(p, sum(r)) for p, actions, r in trajectories(mdp, 0, 1, 3) if actions[: len(plan)] == plan]
+        expected = 2 ** len(plan) * sum(p * r for p, r in paths)
+        assert gorp.open_loop_return(mdp, np.array(plan, dtype=int)) == pytest.approx(expected, abs=1e-12)
+
+
+def coin():
+    """A coin is shown; naming it pays 1. A sequence of actions cannot look at it."""
+    P = np.zeros((4, 2, 4))
+    P[0, :, 1:3] = 0.5
+    P[1:, :, 3] = 1
+    return FiniteMDP(P, np.array([[0, 0], [1, 0], [0, 1], [0, 0]]), 0, 2)
+
+
+def test_open_loop_plans_fail_where_noise_has_to_be_answered():
+    for k in (1, 2):
+        assert gorp.open_loop_return(coin(), gorp.gorp_limit(coin(), k)) == 0.5
+        assert expected_return(coin(), sqirl.sqirl_limit(coin(), k)) == 1.0
+        assert sqirl.sqirl_policy(coin(), k, 200)[1]["return"] == 1.0
+        assert [log["return"] for log in gorp.gorp(coin(), k, 200)][-1] == 0.5
+
+
+def test_gorp_with_much_data_fixes_the_actions_of_the_limit():
+    """Chain (5, 2, .2) at k = 3: fixing forward first needs a mean of Bin(4000, 1/4) / 4000 above .2, 7 sd away."""
+    mdp = bait_chain(5, 2, 0.2)
+    for k, expected in ((2, 0.2), (3, 1.0)):
+        logs = list(gorp.gorp(mdp, k, 4000, seed=1))
+        assert logs[-1]["return"] == pytest.approx(expected)
+        if k == 3:
+            assert [log["action"] for log in logs] == gorp.gorp_limit(mdp, k).tolist() == [0] * 5
+
+
+def test_gorp_counts_its_steps():
+    mdp = random_mdp(0, S=3, A=2, T=3)
+    assert [log["step"] for log in gorp.gorp(mdp, 2, 5)] == [60, 120, 150]
+    with pytest.raises(ValueError, match=r"^k must"):
+        next(gorp.gorp(mdp, 0, 5))
+    with pytest.raises(ValueError, match=r"^m must"):
+        next(gorp.gorp(mdp, 1, 0))
+
+
+# ------------------------------------------------------------------- the wrong answers that the assignment must reject
