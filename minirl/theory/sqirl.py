@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -80,12 +81,17 @@ class Config:
         check_gamma(self.gamma)
         if not 0 <= self.smoothing < 1:
             raise ValueError(f"smoothing must lie in [0, 1), got {self.smoothing}")
+        if not 0 <= self.sticky <= 1:
+            raise ValueError(f"sticky must lie in [0, 1], got {self.sticky}")
 
 
 def make_mdp(config: Config) -> FiniteMDP:
-    """The task that a Config names."""
+    """The task that a Config names. Raises ValueError for an environment that does not exist or cannot be enumerated."""
     build = enumerate_minigrid if config.env_id.startswith("MiniGrid-") else from_gymnasium
-    mdp = build(config.env_id, config.horizon)
+    try:
+        mdp = build(config.env_id, config.horizon)
+    except gym.error.Error as error:
+        raise ValueError(f"env_id {config.env_id!r}: {error}") from None
     return sticky(mdp, config.sticky) if config.sticky else mdp
 
 

@@ -33,9 +33,8 @@ def random_q(mdp: FiniteMDP) -> np.ndarray:
 
 def qvi(mdp: FiniteMDP, Q: np.ndarray) -> np.ndarray:
     """Q^{i+1} (T, S, A) from Q^i: the reward plus the expected best value one step later. Eq. (2)."""
-    after = np.zeros_like(Q)
-    after[:-1] = (mdp.P @ Q[1:].max(axis=2).T).T.reshape(-1, mdp.S, mdp.A)
-    return mdp.R + after
+    best = Q.max(axis=2)
+    return np.stack([backup(mdp, V) for V in best[1:]] + [mdp.R])
 
 
 def k_qvi(mdp: FiniteMDP, k: int) -> list[np.ndarray]:

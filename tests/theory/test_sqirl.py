@@ -718,6 +718,8 @@ def test_each_step_is_played_by_its_own_snapshot_for_ever():
             assert int(agent.decided) == log["iteration"] == len(then)
             undecided = agent.act(np.arange(6), len(then) + 1)
             np.testing.assert_array_equal(undecided, then[-1][:, -1].argmax(dim=1))
+            for row in agent.policy()[len(then) :]:
+                np.testing.assert_array_equal(row.argmax(axis=1), undecided)
     assert len(then) == 5
     policy = agent.policy()
     for t in range(1, 6):
@@ -828,10 +830,17 @@ def test_the_config_names_the_task():
 
 
 @pytest.mark.parametrize("field, value", [("horizon", 0), ("k", 0), ("episodes", 0), ("gamma", 1.5), ("gamma", 0.0),
-                                          ("epochs", 0), ("batch_size", -1), ("smoothing", 1.0), ("buffer_size", 0)])  # fmt: skip
+                                          ("epochs", 0), ("batch_size", -1), ("smoothing", 1.0), ("buffer_size", 0), ("sticky", 1.5)])  # fmt: skip
 def test_a_bad_field_of_the_config_is_named(field, value):
     with pytest.raises(ValueError, match=f"^{field} must"):
         sqirl.Config(**{field: value})
+
+
+@pytest.mark.parametrize("env_id, words", [("FrozenLake-v99", "env_id 'FrozenLake-v99'"), ("MiniGrid-Nowhere-v0", "Nowhere"),
+                                           ("CartPole-v1", "no table of transitions")])  # fmt: skip
+def test_an_environment_that_is_none_is_named(env_id, words):
+    with pytest.raises(ValueError, match=words):
+        sqirl.SQIRL(sqirl.Config(env_id=env_id))
 
 
 # ------------------------------------------------------------------------------------------------------------- GORP
