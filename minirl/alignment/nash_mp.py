@@ -176,7 +176,7 @@ class Config:
     """Defaults solve rock-paper-scissors in about a second; the network version needs `game="contextual"`."""
 
     game: str = "rps"  # "rps", "random" (one context) or "contextual"; see minirl.envs.preference_games
-    answers: int = 20  # n, of the games "random" and "contextual"
+    answers: int = 6  # n, of the games "random" and "contextual"
     contexts: int = 16  # X, of the game "contextual"
     game_seed: int = 0  # which game of the family
     hidden: tuple[int, ...] = ()  # widths of the tanh layers; () is a table of logits, one row a context

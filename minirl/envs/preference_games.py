@@ -222,19 +222,24 @@ def bradley_terry(rewards: Sequence[float], reference: Sequence[float] | None = 
 
 
 def contextual_game(
-    contexts: int = 16, n: int = 10, seed: int = 0, features: int = 8, scale: float = 3.0
+    contexts: int = 16, n: int = 6, seed: int = 0, features: int = 8, scale: float = 3.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """P (X, n, n), log_ref (X, n) and the features (X, d) from which a network can know the context.
 
-    G_x is linear in the features of x, so similar contexts have similar games: P_x = sigmoid(scale (G_x - G_x^T)).
+    Answer y has style y % 3 and quality y // 3. Readers agree that quality counts (1 unit of log-odds a level) and run
+    in circles about style (`scale` units around rock, paper, scissors); which way round is the sign of feature 0. How
+    much a context likes each style, and its reference policy, are linear in the features.
     """
     if contexts < 1 or n < 2:
         raise ValueError(f"need at least 1 context and 2 answers, got {contexts} and {n}")
     rng = np.random.default_rng([seed, contexts, n])
     x = rng.standard_normal((contexts, features))
-    G = np.einsum("xd,dij->xij", x, rng.standard_normal((features, n, n))) / np.sqrt(features)
+    style, quality = np.arange(n) % 3, np.arange(n) // 3
+    reward = quality + (x @ rng.standard_normal((features, 3)) / np.sqrt(features))[:, style]
+    cycle = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])[style[:, None], style]
+    odds = reward[:, :, None] - reward[:, None] + scale * np.sign(x[:, :1, None]) * cycle
     log_ref = log_softmax(x @ rng.standard_normal((features, n)) / np.sqrt(features), axis=-1)
-    return expit(scale * (G - np.swapaxes(G, 1, 2))), log_ref, x
+    return expit(odds), log_ref, x
 
 
 # ------------------------------------------------------------------------------- what a reward cannot represent
