@@ -106,7 +106,10 @@ class Neighbours:
 
 
 class Network:
-    """A perceptron with one output an action, fitted from new weights by Adam on the whole batch, labels standardised."""
+    """A perceptron with one output an action, fitted from new weights by Adam on the whole batch, labels standardised.
+
+    For another start of the weights: functools.partial(Network, seed=1).
+    """
 
     def __init__(
         self,

@@ -618,6 +618,12 @@ def test_graph_features_keep_the_distances_of_a_line():
     np.testing.assert_allclose(distance, np.abs(np.arange(6)[:, None] - np.arange(6)), atol=1e-9)
 
 
+def test_graph_features_take_no_short_cut_through_a_terminal_state():
+    F = reg.graph_features(bait_chain(5, 2, 0.2))
+    away = np.linalg.norm(F[:5] - F[0], axis=1)
+    assert (np.diff(away) > 0.5).all()
+
+
 @pytest.mark.parametrize("regressor", [reg.Ridge, reg.Neighbours, reg.Network])
 def test_any_regression_does(regressor):
     """k = 1 on the sticky 3x3 grid and k = k_min on a chain; the chain one depth below stays stuck at the bait."""
