@@ -85,7 +85,10 @@ def mmd(game: Game, eta: float | None = None, start: np.ndarray | None = None) -
 
 
 def selfplay_md(game: Game, eta: float, start: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Mirror descent on the linearised game (INPO's update), eq. (11). One query an iteration; 0 < eta <= 1 / beta."""
+    """Mirror descent on the linearised game (INPO's update), eq. (11). One query an iteration; 0 < eta <= 1 / beta.
+
+    Exactly solved it visits the same policies as `mmd` with the step eta / (1 - eta beta).
+    """
     log_pi = first(game, eta, start)
     if not eta * game.beta <= 1:
         raise ValueError(f"eta must not exceed 1 / beta = {1 / game.beta:g}, got {eta}")

