@@ -59,8 +59,9 @@ def train(argv: list[str]) -> int:
             for log in agent.learn(options.steps):
                 bar.update(log["step"] - step)
                 step = log["step"]
-                if "return" in log:
-                    bar.set_postfix_str(f"return {log['return']:.0f}")
+                shown = next((key for key in ("return", "exploitability", "reward") if key in log), None)
+                if shown:
+                    bar.set_postfix_str(f"{shown} {log[shown]:.4g}")
         except KeyboardInterrupt:
             verdict = "interrupted"
     save(agent, slug, step, path)

@@ -83,8 +83,9 @@ MAY_IMPORT = {
     "experiments": SHARED | set(PARTS) | {"experiments", "reproduce"},
     "book": {"book", "papers", "reproduce"},
 }
-# A paper that builds on another in the literature may import it: {"part/slug": {"part/slug", ...}}.
-BUILDS_ON = {}
+# A paper that builds on another in the literature may import it, and a long paper the second file that it is split
+# into: {"part/slug": {"part/slug", ...}}.
+BUILDS_ON = {"theory/sqirl": {"theory/sqirl_exact", "theory/sqirl_regressors"}}
 
 
 def forbidden_imports(path):
