@@ -357,6 +357,13 @@ PAPERS: tuple[Paper, ...] = (
         prerequisites=(),
         difficulty=3,
         minutes=120,
+        status="ready",
+        outcomes=(
+            "compute the values of random play, k steps of Q-value iteration, and the smallest k that solves a task, exactly",
+            "derive the effective horizon from the gap, and predict how many episodes random exploration needs",
+            "explain why more data can make a look-ahead that is too short worse, and solvable is not the same as near-optimal",
+            "separate exploration from regression in deep reinforcement learning, and judge a rank correlation over many tasks",
+        ),
     ),
     Paper(
         slug="optimal_actor_critic",
@@ -583,6 +590,13 @@ PAPERS: tuple[Paper, ...] = (
         prerequisites=("mdpo",),
         difficulty=5,
         minutes=150,
+        status="ready",
+        outcomes=(
+            "prove that preferences which run in a circle have no Bradley-Terry reward, and measure how wrong the best one is",
+            "derive the contraction factor of mirror prox line by line, and check every line in numbers",
+            "say when a look-ahead pays for its query, when it does not, and predict measured slopes from the linearised game",
+            "estimate a proximal step from sampled comparisons without letting a gradient into the advantage",
+        ),
     ),
     Paper(
         slug="spo",

@@ -20,7 +20,7 @@ def minirl(*args, cwd=None):
 
 def test_list_shows_all_papers_and_their_status():
     out = minirl("list")
-    assert out.returncode == 0 and out.stdout.count(" ready ") == 2 and out.stdout.count(" planned ") == 51
+    assert out.returncode == 0 and out.stdout.count(" ready ") == 4 and out.stdout.count(" planned ") == 49
     catalogue = json.loads(minirl("list", "--json").stdout)
     assert len(catalogue) == 53 and catalogue[0]["slug"] == "sac"
 
