@@ -62,8 +62,9 @@ serve:  ## show the built book on this machine
 	@echo "The book is at http://127.0.0.1:$(PORT)/ (Ctrl-C stops it)"
 	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory $(HTML)
 
-bench: setup  ## speed beside stable-baselines3, in one run
+bench: setup  ## speed beside peers, or beside the arithmetic that cannot be avoided, in one run
 	$(PY) tests/bench/control.py
+	$(PY) tests/bench/exact.py
 
 grade: setup  ## grade notebooks: make grade NB=exercises/sac/sac.ipynb
 	@test -n "$(NB)" || { echo "Say which notebook: make grade NB=exercises/sac/sac.ipynb" >&2; exit 1; }

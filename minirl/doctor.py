@@ -14,6 +14,7 @@ NEEDED = (
     "scipy",
     "gymnasium",
     "mujoco",
+    "minigrid",
     "matplotlib",
     "jupyterlab",
     "ipywidgets",

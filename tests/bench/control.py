@@ -1,16 +1,14 @@
 """Speed of SAC and DSAC-T beside a peer and beside the matrix products alone: `make bench`.
 
-All programs run in this process on one thread, in alternation, so that a slow moment of the machine hits all alike.
-Figures are medians over rounds; ratios are medians of the per-round ratios.
+All programs run in this process on one thread; `timing` says how they take turns.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 from functools import cache, partial
 
 import numpy as np
 import torch
+from timing import alternate, report
 
 from minirl.control import dsac_t, sac
 from minirl.core.replay import ReplayBuffer
@@ -20,35 +18,6 @@ torch.set_flush_denormal(True)
 
 B, O, A, H = 256, 17, 6, 256  # noqa: E741 - HalfCheetah-v5 shapes, the papers' networks and batch
 ENV_ID = "HalfCheetah-v5"
-
-
-def per_second(work: Callable[[], object], seconds: float) -> float:
-    """Calls per second of `work`, measured for about `seconds`."""
-    start, calls = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds:
-        work()
-        calls += 1
-    return calls / elapsed
-
-
-def alternate(programs: dict[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Rates of every program, one measurement a round, the programs taking turns."""
-    for work in programs.values():
-        per_second(work, seconds / 2)
-    rates: dict[str, list[float]] = {name: [] for name in programs}
-    for _ in range(rounds):
-        for name, work in programs.items():
-            rates[name].append(per_second(work, seconds))
-    return rates
-
-
-def report(title: str, rates: dict[str, list[float]], unit: str, ratios: list[tuple[str, str]]) -> None:
-    print(f"\n{title}")
-    for name, values in rates.items():
-        print(f"  {name:<34} {statistics.median(values):10.1f} {unit}   (from {min(values):.1f} to {max(values):.1f})")
-    for over, under in ratios:
-        ratio = statistics.median(a / b for a, b in zip(rates[over], rates[under], strict=True))
-        print(f"  {over} / {under}: {ratio:.2f}")
 
 
 def products(K: int | None, sizes: tuple[int, ...]) -> dict[str, Callable[[], None]]:

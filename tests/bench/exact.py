@@ -1,53 +1,14 @@
-"""Speed of the exact chapters beside the arithmetic they cannot avoid: `python tests/bench/exact.py`.
+"""Speed of the exact chapters beside the arithmetic they cannot avoid: `make bench`."""
 
-Program and floor run in this process on one thread, in alternation, so that a slow moment of the machine hits both.
-Figures are medians over rounds; ratios are medians of the per-round ratios.
-"""
-
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is loaded
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("MKL_NUM_THREADS", "1")
-
-import statistics
 import time
-from collections.abc import Callable
 
 import numpy as np
+from timing import alternate, report
 
 from minirl.alignment import nash_mp
+from minirl.core.tabular import value_iteration
+from minirl.envs.finite_mdps import enumerate_minigrid, sticky
 from minirl.envs.preference_games import random_game
-
-
-def per_second(work: Callable[[], object], seconds: float) -> float:
-    """Calls per second of `work`, measured for about `seconds`."""
-    start, calls = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds:
-        work()
-        calls += 1
-    return calls / elapsed
-
-
-def alternate(programs: dict[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, list[float]]:
-    """Rates of every program, one measurement a round, the programs taking turns."""
-    for work in programs.values():
-        per_second(work, seconds / 2)
-    rates: dict[str, list[float]] = {name: [] for name in programs}
-    for _ in range(rounds):
-        for name, work in programs.items():
-            rates[name].append(per_second(work, seconds))
-    return rates
-
-
-def report(title: str, rates: dict[str, list[float]], unit: str, ratios: list[tuple[str, str]]) -> None:
-    print(f"\n{title}")
-    for name, values in rates.items():
-        print(f"  {name:<38} {statistics.median(values):10.1f} {unit}   (from {min(values):.1f} to {max(values):.1f})")
-    for over, under in ratios:
-        ratio = statistics.median(a / b for a, b in zip(rates[over], rates[under], strict=True))
-        print(f"  {over} / {under}: {ratio:.2f}")
-
 
 # ------------------------------------------------------------------------------------------------- Nash Mirror Prox
 
@@ -65,7 +26,23 @@ def nash_mirror_prox(rounds: int, seconds: float) -> None:
         report(title, alternate(programs, rounds, seconds), "it/s", [("Nash-MP", "two products")])
 
 
-# ------------------------------------------------------------------------------------------------------ all of them
+# --------------------------------------------------------------------------------------------------- value iteration
+
+
+def minigrid_value_iteration(gamma: float = 0.99) -> None:
+    """Seconds to enumerate two layouts, one of them sticky, and to find Q* to 1e-10 (goal: 10,000 states in 2 s)."""
+    print(f"\nValue iteration on enumerated MiniGrid layouts, gamma {gamma}, one thread")
+    for layout, change in (("UnlockPickup", lambda mdp: mdp), ("DoorKey-16x16", sticky)):
+        start = time.perf_counter()
+        mdp = change(enumerate_minigrid(f"MiniGrid-{layout}-v0"))
+        enumerated, seconds = time.perf_counter() - start, []
+        for _ in range(3):
+            start = time.perf_counter()
+            value_iteration(mdp, gamma)
+            seconds.append(time.perf_counter() - start)
+        print(f"  {mdp.name:<38} {min(seconds):10.2f} s   ({mdp.S:,} states, enumerated in {enumerated:.1f} s)")
+
 
 if __name__ == "__main__":
     nash_mirror_prox(rounds=7, seconds=0.5)
+    minigrid_value_iteration()
