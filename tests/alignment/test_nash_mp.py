@@ -348,6 +348,28 @@ def test_one_game_many_policies():
         np.testing.assert_allclose(iterates(m.nash_mp(game, start=start), 4)[3], found, rtol=1e-12)
 
 
+def test_response_slope_is_the_derivative_of_the_best_response():
+    """Newton's matrix, against central differences, away from the equilibrium; constants are no direction."""
+    game, log_pi = m.Game(*games.random_game(5, 1), 0.2), random_policy(5, 2)
+    respond = lambda logits: 0.2 * game.best_response(m.normalise(logits))  # noqa: E731
+    columns = [(respond(log_pi + h) - respond(log_pi - h)) / 2e-6 for h in 1e-6 * np.eye(5)]
+    np.testing.assert_allclose(m.response_slope(game, log_pi), np.column_stack(columns), atol=1e-8)
+
+
+def test_an_equilibrium_that_was_not_found_is_not_returned(monkeypatch):
+    monkeypatch.setattr(games, "newton", lambda game, log_pi: (log_pi, 1e-6))
+    with pytest.raises(ArithmeticError, match=r"residual 1\.0e-06 at beta = 0\.1"):
+        m.solve_nash(m.Game(*games.random_game(5, 1), 0.1))
+
+
+def test_contexts_run_in_circles_both_ways():
+    """Round the three styles of one quality the log-odds sum to 3 * scale, with the sign of feature 0."""
+    P, _, x = games.contextual_game(6, 6, seed=3, scale=2.0)
+    sums = [games.cycle_sum(matrix, [0, 2, 1]) for matrix in P]
+    np.testing.assert_allclose(sums, 6.0 * np.sign(x[:, 0]), rtol=1e-9)
+    assert len(set(np.sign(x[:, 0]))) == 2
+
+
 # --------------------------------------------------------------------------------------------------- the proximal step
 
 
