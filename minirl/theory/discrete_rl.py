@@ -16,6 +16,7 @@ Differs from the papers:
    with gamma < 1. J is the undiscounted return of the T steps all the same.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -58,8 +59,8 @@ class DQNConfig:
     exploration_fraction: float = (
         0.1  # part of the run over which epsilon falls from 1 to 0.05 (there: best of 0.1 and 1)
     )
-    copies: int = 4  # N; one gradient step for each step of all copies, so one for every four steps
-    batch_size: int = 32
+    copies: int = 8  # N; one gradient step for each step of all copies (there one of 32 for every four steps)
+    batch_size: int = 64
     lr: float = 1e-3  # Adam step size (there 1e-4)
     gamma: float = 0.99  # discount, in [0, 1)
     buffer: int = 100_000  # transitions kept
@@ -219,7 +220,7 @@ def epsilon(step: int, steps: int, config: DQNConfig) -> float:
 
 
 def dqn(mdp: FiniteMDP, steps: int, config: DQNConfig | None = None) -> Iterator[dict]:
-    """DQN for `steps` steps; yields {"step", "progress", "return"}, the exact J of the greedy policy."""
+    """DQN for about `steps` steps; yields {"step", "progress", "return"}, the exact J of the greedy policy."""
     c = config or DQNConfig()
     init, replay, rng = torch_generator(c.seed, 0), torch_generator(c.seed, 1), np.random.default_rng([c.seed, 2])
     network = StateMLP((mdp.S, *c.hidden, mdp.A), init)
@@ -229,14 +230,16 @@ def dqn(mdp: FiniteMDP, steps: int, config: DQNConfig | None = None) -> Iterator
     reward_of, terminated_of = torch.zeros(size), torch.zeros(size, dtype=torch.bool)
     every_state = torch.arange(mdp.S)
     state, age = mdp.reset(c.copies, rng), np.zeros(c.copies, dtype=int)
-    for step in range(0, steps + 1, c.copies):
+    for step in itertools.count(0, c.copies):
         if step % c.target_every < c.copies:
             with torch.no_grad():
                 V_target = network(every_state).amax(1)
-        if step % c.eval_every < c.copies or step + c.copies > steps:
+        if step % c.eval_every < c.copies or step >= steps:
             with torch.no_grad():
                 J = greedy_return(mdp, network(every_state).numpy())
-            yield {"step": step, "progress": step / steps, "return": J}
+            yield {"step": step, "progress": min(step / steps, 1.0), "return": J}
+            if step >= steps:
+                return
         with torch.no_grad():
             action = network(torch.from_numpy(state)).argmax(1).numpy()
         explore = rng.random(c.copies) < epsilon(step, steps, c)
