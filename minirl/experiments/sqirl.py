@@ -13,14 +13,17 @@ Every learner may be tuned in one setting, three values each (SQIRL: k; PPO: n_s
 sample complexity on an MDP is the median over seeds at the setting that has the smallest median. A run that does not
 get there counts as the cap, the largest rank. SQIRL is run anew for m = 4, 8, 16, ...; PPO and DQN are looked at every
 250 steps at the earliest, and their untrained networks do not count.
+
+In pilot runs (seeds from 100) of tasks with horizons that fit them, T log A ranked SQIRL's steps as well as H did: whoever
+sets T to two or three times the shortest solution has written the difficulty into T. LONG are nine of the tasks with
+three times the horizon, added before the evaluation; the claims also give every correlation without them.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import islice
 
 import numpy as np
-from scipy.stats import bootstrap, spearmanr
+from scipy.stats import binomtest, bootstrap, spearmanr
 
 from minirl.core.tabular import FiniteMDP, expected_return, optimal_values
 from minirl.envs.finite_mdps import bait_chain, enumerate_minigrid, from_gymnasium, grid_world, relabel, sticky
@@ -57,13 +60,14 @@ SOURCES = (
 )
 
 
-def lake(name: str, horizon: int, size: str, slippery: bool) -> FiniteMDP:
-    return replace(from_gymnasium("FrozenLake-v1", horizon, map_name=size, is_slippery=slippery), name=name)
+def lake(horizon: int, size: str, slippery: bool) -> FiniteMDP:
+    return from_gymnasium("FrozenLake-v1", horizon, map_name=size, is_slippery=slippery)
 
 
 def minigrid(name: str, horizon: int) -> FiniteMDP:
-    layout = name.removesuffix(" shaped")
-    return enumerate_minigrid(f"MiniGrid-{layout}-v0", horizon, shaping=0.0 if name == layout else 0.1)
+    """A layout of MiniGrid; names may go on with "shaped" (0.1 for each cell of progress) or with the horizon."""
+    layout, _, rest = name.partition(" ")
+    return enumerate_minigrid(f"MiniGrid-{layout}-v0", horizon, shaping=0.1 if rest == "shaped" else 0.0)
 
 
 WALLS = [(1, 0), (1, 1), (1, 2), (3, 4), (3, 3), (3, 2)]  # of a 5x5 grid: an S-shaped corridor
@@ -73,9 +77,9 @@ PLAIN: dict[str, Callable[[], FiniteMDP]] = {
         f"chain {chain}": lambda chain=chain: bait_chain(*chain)
         for chain in ((4, 2, 0.1), (5, 2, 0.2), (6, 3, 0.05), (6, 3, 0.2), (8, 2, 0.1))
     },
-    "grid 4x4": lambda: grid_world(4, 12),
-    "grid 4x4 bait": lambda: grid_world(4, 12, [(1, 1)], 0.2),
-    "grid 5x5": lambda: grid_world(5, 16),
+    **{f"grid 4x4{end}": lambda T=T: grid_world(4, T) for end, T in (("", 12), (" T=36", 36))},
+    **{f"grid 4x4 bait{end}": lambda T=T: grid_world(4, T, [(1, 1)], 0.2) for end, T in (("", 12), (" T=36", 36))},
+    **{f"grid 5x5{end}": lambda T=T: grid_world(5, T) for end, T in (("", 16), (" T=48", 48))},
     "grid 5x5 shaped": lambda: grid_world(5, 16, shaping=0.1),
     "grid 5x5 traps": lambda: grid_world(5, 16, TRAPS),
     "grid 5x5 walls": lambda: grid_world(5, 20, walls=WALLS),
@@ -83,36 +87,43 @@ PLAIN: dict[str, Callable[[], FiniteMDP]] = {
     "grid 6x6 slippery": lambda: grid_world(6, 24, slip=0.2),
     "grid 8x8": lambda: grid_world(8, 32),
     "grid 8x8 shaped": lambda: grid_world(8, 32, shaping=0.1),
-    "FrozenLake 4x4": lambda: lake("FrozenLake 4x4", 20, "4x4", False),
-    "FrozenLake 8x8": lambda: lake("FrozenLake 8x8", 30, "8x8", False),
-    "FrozenLake 4x4 slippery": lambda: lake("FrozenLake 4x4 slippery", 20, "4x4", True),
-    "FrozenLake 4x4 slippery T=100": lambda: lake("FrozenLake 4x4 slippery T=100", 100, "4x4", True),
-    "FrozenLake 8x8 slippery T=100": lambda: lake("FrozenLake 8x8 slippery T=100", 100, "8x8", True),
+    "FrozenLake 4x4": lambda: lake(20, "4x4", False),
+    "FrozenLake 4x4 T=60": lambda: lake(60, "4x4", False),
+    "FrozenLake 8x8": lambda: lake(30, "8x8", False),
+    "FrozenLake 4x4 slippery": lambda: lake(20, "4x4", True),
+    "FrozenLake 4x4 slippery T=100": lambda: lake(100, "4x4", True),
+    "FrozenLake 8x8 slippery T=100": lambda: lake(100, "8x8", True),
     "CliffWalking": lambda: from_gymnasium("CliffWalking-v1", 30),
     **{
         name: lambda name=name, horizon=horizon: minigrid(name, horizon)
         for name, horizon in {
-            "Empty-5x5": 20, "Empty-6x6": 24, "Empty-6x6 shaped": 24, "Empty-8x8": 40, "LavaGapS5": 16,
-            "LavaGapS5 shaped": 16, "LavaGapS6": 24, "DoorKey-5x5": 40, "SimpleCrossingS9N1 shaped": 40,
-            "FourRooms shaped": 40,
+            "Empty-5x5": 20, "Empty-5x5 T=60": 60, "Empty-6x6": 24, "Empty-6x6 shaped": 24, "Empty-8x8": 40,
+            "LavaGapS5": 16, "LavaGapS5 T=48": 48, "LavaGapS5 shaped": 16, "LavaGapS6": 24, "DoorKey-5x5": 40,
+            "SimpleCrossingS9N1 shaped": 40, "FourRooms shaped": 40,
         }.items()
     },
 }  # fmt: skip
 STICKY = ", sticky"  # after a name: the previous action is repeated with probability 0.25
-SUITE = (
+FITTED = (  # tasks whose horizon is about two or three times the shortest solution
     "chain (4, 2, 0.1)", "chain (5, 2, 0.2)", "chain (6, 3, 0.05)", "chain (6, 3, 0.05), sticky", "chain (6, 3, 0.2)",
     "chain (8, 2, 0.1)", "grid 4x4", "grid 4x4, sticky", "grid 4x4 bait", "grid 4x4 bait, sticky", "grid 5x5",
     "grid 5x5, sticky", "grid 5x5 shaped, sticky", "grid 5x5 traps, sticky", "grid 5x5 walls, sticky",
     "grid 5x5 slippery bait", "grid 6x6 slippery", "grid 8x8", "grid 8x8 shaped, sticky", "FrozenLake 4x4",
-    "FrozenLake 4x4, sticky", "FrozenLake 8x8", "FrozenLake 4x4 slippery", "CliffWalking", "Empty-5x5",
-    "Empty-5x5, sticky", "Empty-6x6, sticky", "Empty-6x6 shaped, sticky", "Empty-8x8, sticky", "LavaGapS5",
-    "LavaGapS5, sticky", "LavaGapS5 shaped, sticky", "LavaGapS6, sticky", "DoorKey-5x5", "DoorKey-5x5, sticky",
+    "FrozenLake 4x4, sticky", "FrozenLake 8x8", "FrozenLake 4x4 slippery", "Empty-5x5", "Empty-5x5, sticky",
+    "Empty-6x6, sticky", "Empty-6x6 shaped, sticky", "Empty-8x8, sticky", "LavaGapS5", "LavaGapS5, sticky",
+    "LavaGapS5 shaped, sticky", "LavaGapS6, sticky", "DoorKey-5x5", "DoorKey-5x5, sticky",
     "SimpleCrossingS9N1 shaped, sticky", "FourRooms shaped, sticky",
 )  # fmt: skip
-EXACT = (*SUITE, "FrozenLake 4x4 slippery T=100", "FrozenLake 8x8 slippery T=100")  # too long for SQIRL's budget
+LONG = (
+    "grid 4x4 T=36", "grid 4x4 T=36, sticky", "grid 4x4 bait T=36", "grid 5x5 T=48", "FrozenLake 4x4 T=60",
+    "Empty-5x5 T=60", "Empty-5x5 T=60, sticky", "LavaGapS5 T=48", "LavaGapS5 T=48, sticky",
+)  # fmt: skip
+SUITE = FITTED + LONG
+# Analysed but not learnt: a budget is too small for the long lakes, and no learner solved the cliff in a pilot run.
+EXACT = (*SUITE, "CliffWalking", "FrozenLake 4x4 slippery T=100", "FrozenLake 8x8 slippery T=100")
 ENOUGH = 0.95  # of J*
 CAP, SQIRL_CAP = 40_000, 2_000_000  # environment steps
-DEPTHS, N_STEPS, EXPLORATION = (1, 2, 3), (16, 48, 128), (0.1, 0.3, 1.0)
+DEPTHS, N_STEPS, EXPLORATION = (1, 3, 5), (16, 48, 128), (0.1, 0.3, 1.0)  # authors: k = 1 ... 5
 SETTINGS = {
     "SQIRL": [f"SQIRL k={k}" for k in DEPTHS],
     "PPO": [f"PPO n_steps={n}" for n in N_STEPS],
@@ -338,7 +349,7 @@ def run_deep(k: int, seed: int) -> dict:
 
 
 def complexity(runs: list[dict], learner: str) -> np.ndarray:
-    """(number of MDPs,): median over seeds at the setting with the smallest median, environment steps."""
+    """(number of MDPs of SUITE,): median over seeds at the setting with the smallest median, environment steps."""
     settings = SETTINGS[learner]
     return np.array([min(np.median(metric(runs, f"learn {name}", setting)) for setting in settings) for name in SUITE])
 
@@ -372,7 +383,7 @@ def claims(runs: list[dict]) -> list[dict]:
         )
     ]  # fmt: skip
 
-    grids = [name for name in EXACT if not name.startswith("chain")]
+    grids = [name for name in EXACT if not name.startswith("chain") and name not in LONG]
     first = exact("k near", grids) == 1
     optimal, falls = exact("k_min", grids), exact("falls", grids)
     bins = {"1": optimal == 1, "2 to 5": (optimal > 1) & (optimal <= 5), "above 5": optimal > 5}
@@ -410,14 +421,15 @@ def claims(runs: list[dict]) -> list[dict]:
         )
     )  # fmt: skip
 
-    below, above, off, worst = [], [], [], EPISODES[-1]
+    below, above, chance, most = [], [], [], EPISODES[-1]
     for chain, depths in SUCCESS.items():
         for k in depths:
             arm = success_arm(chain, k)
-            (above if k >= chain_min_k(*chain) else below).append(get(arm, f"success m={worst}")[0])
+            (above if k >= chain_min_k(*chain) else below).append(get(arm, f"success m={most}")[0])
             for m in EPISODES:
-                p = get(arm, f"closed form m={m}")[0]
-                off.append(abs(get(arm, f"success m={m}")[0] - p) / np.sqrt(max(p * (1 - p), 1 / INNER**2) / INNER))
+                hits, p = round(INNER * get(arm, f"success m={m}")[0]), get(arm, f"closed form m={m}")[0]
+                chance.append(binomtest(hits, INNER, min(p, 1.0)).pvalue)
+    adjusted = min(1.0, min(chance) * len(chance))
     table.append(
         claim(
             "C5", "The threshold is sharp: at m = 20 000 success is 0.1 or less for every k < k_min and 0.9 or more from k_min on",
@@ -427,35 +439,40 @@ def claims(runs: list[dict]) -> list[dict]:
         )
     )  # fmt: skip
     noisy = success_arm((6, 3, 0.05), 3)
-    few, many = get(noisy, "success m=300")[0], get(noisy, f"success m={worst}")[0]
+    few, many = get(noisy, "success m=300")[0], get(noisy, f"success m={most}")[0]
     table.append(
         claim(
-            "C6", "Below k_min success is noise: frequencies follow the closed form, and with more data they go to 0",
+            "C6", "Below k_min success is noise: its frequency follows the closed form, and with more data it goes to 0",
             "derivation, no number",
-            f"chain (6, 3, 0.05), k = 3: {few:.2f} at m = 300, {many:.2f} at m = 20 000; largest distance from the closed form "
-            f"{max(off):.1f} standard errors over {len(off)} cells",
-            bool(few > many and many <= 0.1 and max(off) < 4), max(off), n=INNER,
-            comment="Threshold 4 standard errors: chance alone exceeds it in one of 260 tables of 60 cells.",
+            f"chain (6, 3, 0.05), k = 3: {few:.2f} at m = 300, {many:.2f} at m = 20 000; binomial test against the closed form, "
+            f"smallest of {len(chance)} p-values times {len(chance)}: {adjusted:.2g}",
+            bool(few > many and many <= 0.1 and adjusted >= 0.01), adjusted, n=INNER,
+            comment="All cells of C5 and of smaller m. Thresholds: 0.01 for the test, 0.1 for the success at m = 20 000.",
         )
     )  # fmt: skip
 
     steps = {learner: complexity(runs, learner) for learner in SETTINGS}
     H, S, A, T = (exact(name) for name in ("H", "S", "A", "T"))
+    fitted = np.arange(len(SUITE)) < len(FITTED)
     baselines = {"S A": S * A, "T log A": T * np.log(A)}
+    capped = {x: int((steps[x] >= (SQIRL_CAP if x == "SQIRL" else CAP)).sum()) for x in steps}
 
-    def ranks(a, b):
-        """rho, p, interval; and the baselines' rho with b."""
-        return *rank_correlation(a, b), {name: rank_correlation(x, b)[0] for name, x in baselines.items()}
+    def ranks(a, b, where=slice(None)):
+        """Spearman's rho of a, S A and T log A with b."""
+        return {name: spearmanr(x[where], b[where]).statistic for name, x in {"": a, **baselines}.items()}
 
-    def row(id, text, paper, a, b, threshold, comment):
-        rho, p, ci, others = ranks(a, b)
-        ours = f"rho = {rho:.2f}, p = {p:.1e}; " + ", ".join(f"{name} {x:.2f}" for name, x in others.items())
+    def text(rho):
+        return f"{rho['']:.2f} (S A {rho['S A']:.2f}, T log A {rho['T log A']:.2f})"
+
+    def row(id, statement, paper, a, b, threshold, note):
+        rho, p, ci = rank_correlation(a, b)
+        all_, short = ranks(a, b), ranks(a, b, fitted)
         return claim(
-            id, text, paper, ours, rho >= threshold and rho > max(others.values()), rho, ci, 0,
-            f"{len(SUITE)} MDPs, median of 3 seeds, bootstrap over MDPs. {comment}",
+            id, statement, paper, f"rho = {text(all_)}, p = {p:.0e}, {len(SUITE)} MDPs",
+            bool(rho >= threshold and rho > max(all_["S A"], all_["T log A"])), rho, ci, 0,
+            f"Without the {len(LONG)} long copies {text(short)}. {note} Medians of seeds; the bootstrap is over MDPs.",
         )  # fmt: skip
 
-    capped = {learner: int((x >= (SQIRL_CAP if learner == "SQIRL" else CAP)).sum()) for learner, x in steps.items()}
     for id, learner in (("C7", "PPO"), ("C8", "DQN")):
         table.append(
             row(
@@ -472,18 +489,18 @@ def claims(runs: list[dict]) -> list[dict]:
             f"At the cap: {capped['SQIRL']}. Gaps relative to the spread of values.",
         )
     )  # fmt: skip
-    found = {learner: ranks(H, steps[learner]) for learner in ("PPO", "DQN")}
+    both = {learner: ranks(H, steps[learner]) for learner in ("PPO", "DQN")}
+    short = {learner: ranks(H, steps[learner], fitted) for learner in both}
+    lowest = min(both, key=lambda learner: both[learner][""])
+    _, p, ci = rank_correlation(H, steps[lowest])
     table.append(
         claim(
-            "C10", "The effective horizon predicts deep RL better than S A and T log A do (rank correlation, PPO and DQN)",
+            "C10", "The effective horizon predicts the steps of PPO and of DQN better than S A and T log A do",
             "explains deep RL performance better than previous measures (abstract)",
-            "; ".join(
-                f"{learner} rho = {rho:.2f}, p = {p:.1e} ({', '.join(f'{name} {x:.2f}' for name, x in others.items())})"
-                for learner, (rho, p, _, others) in found.items()
-            ),
-            all(rho > max(others.values()) for rho, _, _, others in found.values()),
-            min(rho for rho, *_ in found.values()), min((ci for _, _, ci, _ in found.values()), key=lambda ci: ci[0]), 0,
-            f"{len(SUITE)} MDPs. Value and interval: the smaller of the two. Thresholds: above both baselines for both.",
+            "; ".join(f"{learner}: rho = {text(rho)}" for learner, rho in both.items()) + f", {len(SUITE)} MDPs",
+            all(rho[""] > max(rho["S A"], rho["T log A"]) for rho in both.values()), both[lowest][""], ci, 0,
+            "Without the long copies " + "; ".join(f"{learner} {text(rho)}" for learner, rho in short.items())
+            + f". Value, interval and p = {p:.0e} are those of {lowest}.",
         )
     )  # fmt: skip
 
@@ -519,7 +536,7 @@ def claims(runs: list[dict]) -> list[dict]:
         claim(
             "C13", "Planning fixed action sequences (GORP) breaks where dynamics are random: it solves half of those MDPs at most",
             "SQIRL extends GORP to stochastic tasks (text)",
-            f"of the MDPs that Q^k solves with k <= 3, GORP solves {100 * shares['deterministic']:.0f} % of {(solvable & fixed).sum()} "
+            f"of the MDPs that Q^k solves with k = 1, 3 or 5, GORP solves {100 * shares['deterministic']:.0f} % of {(solvable & fixed).sum()} "
             f"deterministic and {100 * shares['random']:.0f} % of {(solvable & ~fixed).sum()} random ones",
             bool(shares["deterministic"] == 1 and shares["random"] <= 0.5), shares["random"],
             comment="Exact limits of many episodes, 95 % of J*, no seeds. All deterministic ones must be solved.",
