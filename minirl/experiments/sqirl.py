@@ -1,12 +1,13 @@
 """The reproduction of the effective horizon: which arms run on which seeds, what they measure, what that says.
 
-Six groups of arms:
+Groups of arms:
   exact *      k-QVI analysis of one MDP of the suite: nothing is random, one run each
   learn *      steps until SQIRL, PPO and DQN reach 95 % of J*, on the same MDPs (3 seeds)
   regress *    the same for SQIRL with four regressions, on ten MDPs (3 seeds)
   success *    how often SQIRL(k, m) solves two bait chains (20 inner seeds)
   returns      SQIRL(k, m) on a sticky grid and on a chain with too small and with sufficient k (5 seeds)
   deep *       the deep version on the chain, k = 1 ... 4 (5 seeds)
+  chains       k_min, gap and H of twelve bait chains against the closed form: exact, one run
   stickiness   the effective horizon of a grid against the probability of a repeated action: exact, one run
 
 Every learner may be tuned in one setting, three values each (SQIRL: k; PPO: n_steps; DQN: exploration_fraction): a learner's
