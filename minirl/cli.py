@@ -39,7 +39,7 @@ def train(argv: list[str]) -> int:
 
     @dataclasses.dataclass
     class Options:
-        steps: int = 20_000  # environment steps to train for
+        steps: int = 20_000  # environment steps to train for, or iterations where a method has no environment
         out: Path | None = None  # checkpoint file (default: <slug>.safetensors)
         config: tyro.conf.OmitArgPrefixes[module.Config] = dataclasses.field(default_factory=module.Config)
 

@@ -54,13 +54,14 @@ class History(dict):
         return np.array([log["step"] for log in logs], float), np.array([log[key] for log in logs], float)
 
 
-def live(logs, budget_s=45.0, plots=None, *, clock=time.perf_counter):
+def live(logs, budget_s=45.0, plots=None, *, xlabel="environment steps", clock=time.perf_counter):
     """Advance one or several trainings and show them grow; return their History.
 
     logs      generator of flat dicts of numbers, each with "step" and "progress" in [0, 1]; or {name: generator}.
               Several take turns, one log each, so that none gets ahead. A single one is called "run".
     budget_s  seconds after which to stop; a log that is being computed is waited for
     plots     {log key: label of its axis}; one panel each
+    xlabel    what "step" counts
     clock     for tests
 
     Stops when all are finished, at the budget, at the stop button, or at an interrupt of the kernel; whatever was
@@ -71,7 +72,7 @@ def live(logs, budget_s=45.0, plots=None, *, clock=time.perf_counter):
     if not runs:
         raise ValueError("live needs at least one generator")
     history = History({name: [] for name in runs})
-    screen = (Page if in_notebook() else Terminal)(list(runs), plots or {}, budget_s, clock)
+    screen = (Page if in_notebook() else Terminal)(list(runs), plots or {}, xlabel, budget_s, clock)
     start = clock()
     try:
         history.stopped = advance(runs, history, screen, start + budget_s, clock)
@@ -146,13 +147,13 @@ def ending(history, seconds, budget_s):
     }.get(history.stopped, f"Broke off {after}")
 
 
-def describe(history, plots):
+def describe(history, plots, xlabel):
     """Alt text of the final picture: what each curve came to."""
     parts = []
     for key, label in plots.items():
         last = [f"{name} {logs[key]:.4g}" for name in history if (logs := last_with(history[name], key))]
         parts.append(f"{label}: last value " + ", ".join(last) if last else f"{label}: nothing logged yet")
-    return f"Training curves against environment steps. {'. '.join(parts)}."
+    return f"Training curves against {xlabel}. {'. '.join(parts)}."
 
 
 def last_with(logs, key):
@@ -165,7 +166,7 @@ def last_with(logs, key):
 class Curves:
     """One figure, a panel a key and a line a run. Lines are updated, never drawn anew."""
 
-    def __init__(self, names, plots):
+    def __init__(self, names, plots, xlabel):
         columns = min(len(plots), COLUMNS)
         rows = -(-len(plots) // columns)
         width, height = (7.0 if columns < 3 else 9.0), 2.9 * rows + 0.3
@@ -185,7 +186,7 @@ class Curves:
         for ax in axes.flat[len(plots) :]:
             ax.set_visible(False)
         for ax, (key, label) in zip(self.axes, plots.items(), strict=True):
-            ax.set_xlabel("environment steps")
+            ax.set_xlabel(xlabel)
             ax.set_ylabel(label)
             ax.locator_params(nbins=5)
             for i, name in enumerate(names):
@@ -208,9 +209,9 @@ class Curves:
 class Page:
     """A notebook: picture, progress line and stop button while it runs; a plain picture and a sentence afterwards."""
 
-    def __init__(self, names, plots, budget_s, clock):
-        self.plots, self.budget_s, self.clock = plots, budget_s, clock
-        self.curves = Curves(names, plots) if plots else None
+    def __init__(self, names, plots, xlabel, budget_s, clock):
+        self.plots, self.xlabel, self.budget_s, self.clock = plots, xlabel, budget_s, clock
+        self.curves = Curves(names, plots, xlabel) if plots else None
         self.stop = False
         self.start = self.next = clock()
         width = page_size(self.curves.fig)[0] if plots else 0  # as large as the final picture, so that nothing jumps
@@ -250,7 +251,9 @@ class Page:
         picture = ""
         if self.curves:
             drawn = self.curves.draw(history, SHARP_DPI)
-            picture = img(data_uri(webp(drawn)), describe(history, self.plots), *page_size(self.curves.fig))
+            picture = img(
+                data_uri(webp(drawn)), describe(history, self.plots, self.xlabel), *page_size(self.curves.fig)
+            )
         self.handle.update(Shown(framed("live", picture + words), history.message))
         for widget in (self.box, *self.box.children, self.button, self.line, self.picture):
             widget.close()
@@ -269,7 +272,7 @@ class Terminal:
 
     stop = False
 
-    def __init__(self, names, plots, budget_s, clock):
+    def __init__(self, names, plots, xlabel, budget_s, clock):
         self.bar = tqdm(
             total=1.0, file=sys.stdout, disable=None, bar_format="{percentage:3.0f}%|{bar}| {elapsed} {desc}"
         )

@@ -223,7 +223,7 @@ def test_broken_training_still_leaves_its_picture(clock, page):
 def test_lines_hold_exactly_the_logs():
     """What is drawn is what was logged, for each run and key."""
     history = History({name: list(Training(Clock(), n=n).logs) for name, n in (("A", 5), ("B", 7))})
-    curves = module.Curves(list(history), {"loss": "loss", "return": "return"})
+    curves = module.Curves(list(history), {"loss": "loss", "return": "return"}, "iterations")
     curves.draw(history, 50)
     for (name, key), line in curves.lines.items():
         steps, values = history.series(name, key)
@@ -232,7 +232,7 @@ def test_lines_hold_exactly_the_logs():
     styles = {(line.get_color(), str(line.get_linestyle())) for line in curves.lines.values()}
     assert len(styles) == 2
     assert [ax.get_ylabel() for ax in curves.axes] == ["loss", "return"]
-    assert {ax.get_xlabel() for ax in curves.axes} == {"environment steps"}
+    assert {ax.get_xlabel() for ax in curves.axes} == {"iterations"}
 
 
 def test_the_bar_reads_as_time():
