@@ -204,6 +204,7 @@ def test_the_shortest_solutions_of_minigrid():
     assert shaped.horizon == 7 and enumerate_minigrid("MiniGrid-Empty-5x5-v0").horizon == 100
 
 
+@pytest.mark.slow
 def test_a_layout_of_ten_thousand_states():
     pytest.importorskip("minigrid")
     mdp = enumerate_minigrid("MiniGrid-MultiRoom-N6-v0")

@@ -116,6 +116,7 @@ LEARNERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_both_learn_a_grid_and_a_chain(learner):
     """From nothing to J* = 1. On seeds 100 to 109, 38 of the 40 runs did (PPO took the bait for good once)."""
@@ -147,6 +148,7 @@ def test_the_horizon_does_not_stop_bootstrapping(learner):
     assert list(LEARNERS[learner](mdp, 6_000, 100))[-1]["return"] == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_runs_depend_on_their_seed_alone(learner):
     mdp = grid_world(4, 12, slip=0.2)

@@ -445,6 +445,7 @@ def test_much_data_gives_the_infinite_data_policy(seed, k):
     np.testing.assert_array_equal(policy[0, 0], limit[0, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "length, actions, bait, k, m",
     [(5, 2, 0.2, 2, 30), (5, 2, 0.2, 3, 30), (5, 2, 0.2, 3, 300), (4, 3, 0.05, 2, 100), (4, 3, 0.05, 4, 100),
@@ -589,6 +590,7 @@ def test_neighbours_is_the_mean_of_the_nearest_labels():
         assert model.predict(np.array([s]))[0, b] == pytest.approx(total / wanted)
 
 
+@pytest.mark.slow
 def test_network_matches_the_table_on_what_was_seen():
     X, a, y, mdp = labels(5, n=2000, S=30)
     table, network = reg.Table(mdp), reg.Network(mdp, steps=400)
@@ -624,6 +626,7 @@ def test_graph_features_take_no_short_cut_through_a_terminal_state():
     assert (np.diff(away) > 0.5).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regressor", [reg.Ridge, reg.Neighbours, reg.Network])
 def test_any_regression_does(regressor):
     """k = 1 on the sticky 3x3 grid and k = k_min on a chain; the chain one depth below stays stuck at the bait."""
