@@ -5,7 +5,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minirl.lm.gpt import GPT, GPTConfig, Head
-from minirl.lm.logp import score
 
 
 class RewardModel(nn.Module):
