@@ -3,6 +3,7 @@
 Each step is the running total after one more number, so an answer shows where it went wrong. Right answers are unique.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -83,15 +84,11 @@ class Chain:
         for i, piece in enumerate(pieces):
             mark = "." if i == len(rest) - 1 else ","
             value = int(piece[:-1]) if piece[-1] == mark and NUMBER.fullmatch(piece[:-1]) else None
-            term = rest[i] if i < len(rest) else None  # None: nothing is left to add
+            term = rest[i] if i < len(rest) else math.nan  # equal to nothing: nothing is left to add
+            total += term
+            steps.append(StepResult(piece, None not in (value, before) and value == before + term))
+            exact.append(value == total)
             formed &= value is not None
-            if value is None or term is None:
-                right = correct = False
-            else:
-                total += term
-                right, correct = before is not None and value == before + term, value == total
-            steps.append(StepResult(piece, right))
-            exact.append(correct)
             before = value
         n_right = sum(step.right for step in steps)
         reward = {
@@ -102,7 +99,7 @@ class Chain:
         return Result(reward, tuple(steps), {"exact": tuple(exact), "formed": formed})
 
     def steps_left(self, prompt: Prompt, text: str) -> int | None:
-        """Fewest steps still to write until an unfinished answer earns reward 1; None if it no longer can.
+        """Fewest steps still to write until an answer, written up to the end of a step, earns reward 1; None if it cannot.
 
         Under "outcome" a wrong total may still be put right by a later step, under the other rewards it may not.
         """
@@ -119,6 +116,7 @@ class Chain:
     def corrupt(self, prompt: Prompt, rng: np.random.Generator, errors: int = 1, kinds=ERRORS) -> Corrupted:
         """The reference with errors in `errors` of its steps; later steps go on from the wrong total and are right.
 
+        A swap that would change nothing (33) becomes another of the `kinds`, or else a carry.
         Raises ValueError for more errors than steps, or an unknown kind.
         """
         first, *rest = prompt.data
@@ -132,7 +130,7 @@ class Chain:
             kind = ""
             if i in chosen:
                 possible = [k for k in kinds if k != "swap" or wrong_total(k, total, term, rng) != total + term]
-                kind = str(rng.choice(possible or ["carry"]))  # 33 has no digits to swap
+                kind = str(rng.choice(possible or ["carry"]))
             total = wrong_total(kind, total, term, rng) if kind else total + term
             totals.append(total)
             made.append(kind)

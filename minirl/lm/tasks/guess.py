@@ -194,11 +194,15 @@ class Guess:
     def memo(self) -> dict[tuple, int]:
         return {}
 
-    def parts(self, move: int, candidates: int) -> list[int]:
+    @cached_property
+    def unsolved(self) -> list[list[int]]:
+        """The same masks without the secret that the move names and wins with."""
+        names = [1 << name if name >= 0 else 0 for name in self.rules.names]
+        return [[m & ~won for m in masks.values() if m & ~won] for masks, won in zip(self.masks, names, strict=True)]
+
+    def parts(self, move: int, candidates: int) -> tuple[int, ...]:
         """The sets of candidates that can remain after a move that has not won."""
-        name = self.rules.names[move]
-        lost = candidates & ~(1 << name) if name >= 0 else candidates
-        return [part for mask in self.masks[move].values() if (part := lost & mask)]
+        return tuple([part for mask in self.unsolved[move] if (part := candidates & mask)])
 
     def bound(self, n: int, left: int) -> int:
         """No play of n candidates costs less, whatever they are: every move wins and divides as much as any move can."""
@@ -222,8 +226,7 @@ class Guess:
     @cached_property
     def powers(self) -> set[tuple[int, int]]:
         """(candidates won, parts left) for every move, at the start of the game, where it can do most."""
-        everything = (1 << len(self.rules.replies[0])) - 1
-        return {(int(name >= 0), len(self.parts(m, everything))) for m, name in enumerate(self.rules.names)}
+        return {(int(name >= 0), len(masks)) for name, masks in zip(self.rules.names, self.unsolved, strict=True)}
 
     def cost(self, candidates: int, left: int) -> int:
         """Cost of a position under the best play, by dynamic programming with a bound (branch and bound)."""
@@ -231,7 +234,7 @@ class Guess:
         if n <= 1 or left == 0:
             return 0
         if (candidates, left) not in self.memo:
-            splits = {tuple(sorted(self.parts(m, candidates))) for m in range(len(self.rules.moves))}
+            splits = {self.parts(m, candidates) for m in range(len(self.rules.moves))}
             splits.discard((candidates,))  # a move that tells nothing
             best = n * left
             for estimate, split in sorted((self.estimate(split, left), split) for split in splits):
