@@ -688,7 +688,17 @@ def minimax(rules, limit):
 
 @pytest.mark.parametrize(
     "rules",
-    [number(2), number(5), number(9), questions(1), questions(2), questions(3), mastermind(2, 3), mastermind(2, 4)],
+    [
+        number(2),
+        number(5),
+        number(9),
+        questions(1),
+        questions(2),
+        questions(3),
+        mastermind(2, 3),
+        mastermind(2, 4),
+        mastermind(3, 3),
+    ],
     ids=lambda rules: rules.moves[-1],
 )
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
