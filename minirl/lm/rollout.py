@@ -57,8 +57,10 @@ def rollout(
     generator: torch.Generator,
     ref: GPT | None = None,
     temperature: float = 1.0,
+    unfinished: float | None = 0.0,
 ) -> Rollout:
-    """K answers to each prompt, verified. An answer that does not end within `max_new` tokens gets reward 0.
+    """K answers to each prompt, verified. An answer that does not end within `max_new` tokens gets the reward
+    `unfinished`; None has it verified as it stands.
 
     Raises ValueError for no prompts, and what `sample` raises.
     """
@@ -69,7 +71,7 @@ def rollout(
     ids, n_pad = ids.repeat_interleave(K, 0), n_pad.repeat_interleave(K, 0)
     texts = tuple(task.tokenizer.decode(row) for row in answers.tokens.tolist())
     results = tuple(
-        task.verify(prompts[i // K], text) if done else Result(0.0, info={"unfinished": True})
+        task.verify(prompts[i // K], text) if done or unfinished is None else Result(unfinished, info={"cut": True})
         for i, (text, done) in enumerate(zip(texts, answers.finished.tolist(), strict=True))
     )
     with torch.no_grad():

@@ -45,12 +45,15 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text up to the first <eos>, without the other special tokens."""
+        """The text up to the first <eos>. <pad> and <bos> in front are left out; special tokens elsewhere show.
+
+        So an answer with a special token in its middle does not pass for one without.
+        """
         symbols = []
         for i in map(int, ids):
             if i == EOS:
                 break
-            if i > SEP:
+            if symbols or i not in (PAD, BOS):
                 symbols.append(self.symbols[i])
         return self.join(symbols)
 

@@ -492,7 +492,10 @@ def test_characters_make_round_trips(seed):
     text = "".join(rng.choice(tok.symbols[4:], size=rng.integers(0, 40)))
     ids = tok.encode(text)
     assert tok.decode(ids) == text and len(ids) == len(text) and all(3 < i < len(tok) for i in ids)
-    assert tok.decode([BOS, *ids[:5], PAD, SEP, *ids[5:], EOS, *ids]) == text
+    assert tok.decode([PAD, PAD, BOS, *ids, EOS, *ids]) == text
+    assert (
+        tok.decode([*ids[:5], SEP, *ids[5:]]) == text[:5] + "<sep>" + text[5:]
+    )  # visible, so that it verifies as wrong
     assert CharTok("<eos>"[:3]).encode("<e") == [4, 5], "the letters of a special token are no special token"
 
 
@@ -596,7 +599,7 @@ def test_a_rollout_holds_what_the_sampler_said_and_the_verifier_thought():
             assert data.texts[i] == text and data.results[i].info == {"text": text}
             assert data.reward[i] == float(text == prompt[-1].upper())
         else:
-            assert data.reward[i] == 0 and data.results[i].info == {"unfinished": True}
+            assert data.reward[i] == 0 and data.results[i].info == {"cut": True}
     assert len(task.verified) == again.finished.sum()
     assert torch.allclose(data.old_logp, again.logp, atol=1e-5) and not data.old_logp.requires_grad
     want = score(ref, data.prompt, data.n_pad, data.answer, data.mask).logp

@@ -119,6 +119,16 @@ def test_greedy_takes_the_largest_and_stops_at_the_end(names, architecture):
     assert 0 < stopped < 40, "the oracle must see both answers that end and answers that do not"
 
 
+def test_what_is_drawn_after_an_end_is_no_part_of_the_answer(names, monkeypatch):
+    llm = smol.LLM(names["llama"])
+    drawn = [torch.tensor(column) for column in ([40, 1, 42], [1, 41, 43], [44, 45, 46], [47, 1, 1], [48, 49, 50])]
+    monkeypatch.setattr(smol, "draw", lambda logits, generator: drawn.pop(0))
+    symbols = [llm.tokenizer.decode([i]) for i in range(40, 47)]
+    want = [symbols[0], "", symbols[2] + symbols[3] + symbols[6]]
+    assert llm.chat("hi", n=3, temperature=1.0, max_new=9) == want
+    assert len(drawn) == 1, "nothing is drawn once every answer has ended"
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
 def test_frequencies_are_those_of_the_softmax(names, temperature):
     """Chi-square over 20,000 answers of two tokens; the oracle multiplies two full passes. Fails by chance 1e-6."""
