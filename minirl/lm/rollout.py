@@ -69,7 +69,10 @@ def rollout(
     ids, n_pad = encode_prompts(task.tokenizer, prompts)
     answers = sample(policy, ids, n_pad, max_new=max_new, n_per_prompt=K, temperature=temperature, generator=generator)
     ids, n_pad = ids.repeat_interleave(K, 0), n_pad.repeat_interleave(K, 0)
-    texts = tuple(task.tokenizer.decode(row) for row in answers.tokens.tolist())
+    texts = tuple(
+        task.tokenizer.decode(row[:n], special=True)
+        for row, n in zip(answers.tokens.tolist(), answers.lengths.tolist(), strict=True)
+    )
     results = tuple(
         task.verify(prompts[i // K], text) if done or unfinished is None else Result(unfinished, info={"cut": True})
         for i, (text, done) in enumerate(zip(texts, answers.finished.tolist(), strict=True))

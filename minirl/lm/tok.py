@@ -44,16 +44,15 @@ class Tokenizer:
             ids.append(i)
         return ids
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text up to the first <eos>. <pad> and <bos> in front are left out; special tokens elsewhere show.
-
-        So an answer with a special token in its middle does not pass for one without.
+    def decode(self, ids: Iterable[int], special: bool = False) -> str:
+        """The text up to the first <eos>. special = True shows <pad>, <bos> and <sep> in it, as a verifier should see
+        them: an answer with one of them in its middle is not the answer without.
         """
         symbols = []
         for i in map(int, ids):
             if i == EOS:
                 break
-            if symbols or i not in (PAD, BOS):
+            if special or i > SEP:
                 symbols.append(self.symbols[i])
         return self.join(symbols)
 

@@ -594,13 +594,16 @@ def test_a_rollout_holds_what_the_sampler_said_and_the_verifier_thought():
     for i in range(60):
         prompt = PROMPTS[i // 20].text
         assert task.tokenizer.decode(data.prompt[i]) == prompt and data.n_pad[i] == 3 - len(prompt)
-        text = "".join(task.tokenizer.symbols[t] for t in data.answer[i] if t > SEP)
+        body = [t for t in data.answer[i, : int(data.mask[i].sum())].tolist() if t != EOS]
+        text = "".join(task.tokenizer.symbols[t] for t in body)
         if again.finished[i]:
             assert data.texts[i] == text and data.results[i].info == {"text": text}
             assert data.reward[i] == float(text == prompt[-1].upper())
         else:
             assert data.reward[i] == 0 and data.results[i].info == {"cut": True}
     assert len(task.verified) == again.finished.sum()
+    as_they_stand = roll(policy, K=20, unfinished=None)
+    assert len(as_they_stand[0].verified) == 60 and as_they_stand[1].texts == data.texts
     assert torch.allclose(data.old_logp, again.logp, atol=1e-5) and not data.old_logp.requires_grad
     want = score(ref, data.prompt, data.n_pad, data.answer, data.mask).logp
     assert torch.equal(data.ref_logp, want) and not torch.allclose(want, data.old_logp, atol=0.1)
@@ -635,7 +638,7 @@ def test_minibatches_hold_every_row_once(groups, size):
     for part in parts:
         for i in range(len(part.reward)):
             assert part.results[i].reward == part.reward[i]
-            assert tok.decode(part.answer[i]) == part.texts[i]
+            assert tok.decode(part.answer[i, : int(part.mask[i].sum())], special=True) == part.texts[i]
             assert tok.decode(part.prompt[i]) == PROMPTS[part.group[i]].text
             if part.mask[i].sum() < 3:
                 assert part.results[i].info["text"] == part.texts[i]
