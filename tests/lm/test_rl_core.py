@@ -492,10 +492,9 @@ def test_characters_make_round_trips(seed):
     text = "".join(rng.choice(tok.symbols[4:], size=rng.integers(0, 40)))
     ids = tok.encode(text)
     assert tok.decode(ids) == text and len(ids) == len(text) and all(3 < i < len(tok) for i in ids)
-    assert tok.decode([PAD, PAD, BOS, *ids, EOS, *ids]) == text
-    assert (
-        tok.decode([*ids[:5], SEP, *ids[5:]]) == text[:5] + "<sep>" + text[5:]
-    )  # visible, so that it verifies as wrong
+    mixed = [BOS, *ids[:5], PAD, SEP, *ids[5:], EOS, *ids]
+    assert tok.decode(mixed) == text
+    assert tok.decode(mixed, special=True) == "<bos>" + text[:5] + "<pad><sep>" + text[5:]
     assert CharTok("<eos>"[:3]).encode("<e") == [4, 5], "the letters of a special token are no special token"
 
 
