@@ -1,0 +1,1 @@
+"""Alignment with preferences: one file per paper, and the baselines they are compared with."""
