@@ -4,6 +4,7 @@ B answers, T tokens, K answers to each prompt (neighbours), V vocabulary. `mask`
 Nothing here belongs to one paper: estimators of KL, advantages, clipped losses, and how a loss is averaged.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +33,8 @@ def kl_k3(logp: Tensor, ref_logp: Tensor) -> Tensor:
 def kl_full(logits: Tensor, ref_logits: Tensor) -> Tensor:
     """Exact KL(pi || ref) of each position, logits (..., V) -> (...)."""
     logp, ref_logp = logits.log_softmax(-1), ref_logits.log_softmax(-1)
-    return (logp.exp() * (logp - ref_logp)).sum(-1)
+    p = logp.exp()
+    return torch.where(p > 0, p * (logp - ref_logp), 0.0).sum(-1)  # 0 log 0 = 0 where a token is excluded
 
 
 @dataclass
@@ -45,6 +47,8 @@ class AdaptiveKL:
 
     def update(self, kl: float, answers: int) -> float:
         """The new beta after `answers` answers with mean KL `kl`; the error is clipped to +-0.2."""
+        if not math.isfinite(kl):
+            raise ValueError(f"the measured KL is {kl}")
         error = min(max(kl / self.target - 1, -0.2), 0.2)
         self.beta *= 1 + error * answers / self.horizon
         return self.beta
@@ -87,11 +91,13 @@ def group_adv(reward: Tensor, K: int, kind: str, eps: float = 1e-6) -> Tensor:
     """
     if K < 1 or len(reward) == 0 or len(reward) % K:
         raise ValueError(f"{len(reward)} rewards are not one or more groups of {K}")
+    if not torch.isfinite(reward).all():
+        raise ValueError(f"reward {int((~torch.isfinite(reward)).nonzero()[0])} is not finite")
     if kind == "none":
         return reward
     if K < 2:
         raise ValueError(f"{kind} compares the answers to one prompt and needs K >= 2, got {K}")
-    groups = reward.view(-1, K)
+    groups = reward.view(-1, K) if reward.is_floating_point() else reward.float().view(-1, K)
     centred = groups - groups.mean(1, keepdim=True)
     # The mean of equal floats can differ from them by rounding, which eps would not hide.
     centred = torch.where((groups == groups[:, :1]).all(1, keepdim=True), 0.0, centred)
@@ -154,7 +160,7 @@ def ppo_clip(
     """
     if advantage.dim() == 1:
         advantage = advantage[:, None]
-    ratio = (logp - old_logp).exp()
+    ratio = (logp - old_logp).clamp(-20, 20).exp()  # an infinite ratio would make the gradient 0 * inf
     plain, clipped = ratio * advantage, ratio.clamp(1 - lo, 1 + hi) * advantage
     loss = aggregate(-torch.minimum(plain, clipped), mask, agg, constant)
     return loss, masked_mean((clipped < plain).to(mask.dtype), mask).detach()

@@ -34,8 +34,9 @@ def plackett_luce_loss(reward: Tensor) -> Tensor:
 
 def focal_ranking_loss(chosen: Tensor, rejected: Tensor, focus: float = 2.0) -> Tensor:
     """Bradley-Terry loss times (1 - p)^focus, p the probability of the label: easy pairs count less (Lin et al. 2017)."""
-    logp = F.logsigmoid(chosen - rejected)
-    return -((1 - logp.exp()).pow(focus) * logp).mean()
+    difference = chosen - rejected
+    easy = F.logsigmoid(-difference)  # log(1 - p), so that the power is an exponential and its gradient finite
+    return -((focus * easy).exp() * F.logsigmoid(difference)).mean()
 
 
 def corrupt(prefers_first: Tensor, share: float, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,7 @@
 """Rollouts: prompts, the policy's answers, and what the verifier says of them, as tensors for an update."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,9 @@ def rollout(
         task.verify(prompts[i // K], text) if done or unfinished is None else Result(unfinished, info={"cut": True})
         for i, (text, done) in enumerate(zip(texts, answers.finished.tolist(), strict=True))
     )
+    bad = next((i for i, r in enumerate(results) if not math.isfinite(r.reward)), None)
+    if bad is not None:
+        raise ValueError(f"the verifier gave answer {bad} ({texts[bad]!r}) the reward {results[bad].reward}")
     with torch.no_grad():
         old_logp = score(policy, ids, n_pad, answers.tokens, answers.mask).logp
         ref_logp = None if ref is None else score(ref, ids, n_pad, answers.tokens, answers.mask).logp
@@ -159,6 +163,8 @@ def accuracy(
     seed: int = 0,
 ) -> float:
     """Mean reward of the policy's answers to these prompts, greedy by default."""
+    if not prompts:
+        raise ValueError("accuracy needs at least one prompt")
     generator = torch.Generator().manual_seed(seed)
     total = 0.0
     for start in range(0, len(prompts), 128):

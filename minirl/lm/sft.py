@@ -53,7 +53,7 @@ def sft(
             model, *tensors(task.tokenizer, [p.text for p in chosen], [task.reference(p, rng) for p in chosen])
         )
         for group in optimiser.param_groups:
-            group["lr"] = lr * min((step + 1) / warmup, 1 - 0.9 * step / steps)
+            group["lr"] = lr * min((step + 1) / max(warmup, 1), 1 - 0.9 * step / steps)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -21,6 +22,8 @@ from minirl.lm.rollout import accuracy
 from minirl.lm.sft import sft
 from minirl.lm.tasks.chain import Chain
 from minirl.lm.tasks.grid import Grid
+from minirl.lm.tasks.review import Review
+from minirl.lm.tasks.rpn import Rpn
 
 FOLDER = Path(__file__).with_name("checkpoints")
 MANIFEST = FOLDER / "manifest.json"
@@ -43,7 +46,9 @@ class Recipe:
 
 RECIPES = {
     "chain-S": Recipe(Chain(), width=64, layers=3, context=24, steps=750),
-    "grid-XS": Recipe(Grid(), width=64, layers=2, context=32, steps=600, batch=64, demonstrations=400),
+    "grid-XS": Recipe(Grid(), width=64, layers=2, context=24, steps=1200, batch=64, demonstrations=400),
+    "review-S": Recipe(Review(), width=64, layers=3, context=24, steps=600),
+    "rpn-S": Recipe(Rpn(), width=64, layers=3, context=40, steps=750),
 }
 
 
@@ -67,8 +72,6 @@ def train(name: str) -> Iterator[dict]:
     model = GPT(config(name), torch.Generator().manual_seed(recipe.seed))
     prompts = None
     if recipe.demonstrations is not None:
-        import numpy as np
-
         prompts = recipe.task.sample_prompts(recipe.demonstrations, np.random.default_rng(recipe.seed), "train")
     for log in sft(
         model, recipe.task, recipe.steps, batch=recipe.batch, lr=recipe.lr, seed=recipe.seed, prompts=prompts
@@ -126,8 +129,6 @@ def save(name: str, model: GPT) -> dict:
 
 def behaviour(name: str, model: GPT) -> dict[str, float]:
     """Accuracy of a model on 512 test prompts of its task: greedy, and sampled at temperature 1."""
-    import numpy as np
-
     task = RECIPES[name].task
     prompts = task.sample_prompts(512, np.random.default_rng(12345), "test")
     return {

@@ -23,6 +23,8 @@ class Tokenizer:
     """
 
     def __init__(self, symbols: Sequence[str], split, join, unknown: str | None = None):
+        if special := set(symbols) & set(SPECIAL):
+            raise ValueError(f"{special.pop()!r} is a special token already")
         if len(set(symbols)) != len(symbols):
             twice = next(s for s in symbols if list(symbols).count(s) > 1)
             raise ValueError(f"the symbol {twice!r} stands twice in the vocabulary")
@@ -89,8 +91,16 @@ def left_pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
 
 
 def right_pad(rows: Sequence[Sequence[int]], width: int | None = None) -> tuple[Tensor, Tensor]:
-    """Rows of ids -> ids (B, T) with <pad> on the right, and mask (B, T) float: 1 at the real tokens."""
-    width = max(map(len, rows)) if width is None else width
+    """Rows of ids -> ids (B, T) with <pad> on the right, and mask (B, T) float: 1 at the real tokens.
+
+    Raises ValueError when there is no token at all, or a row is longer than `width`.
+    """
+    if not any(rows):
+        raise ValueError("there is no token in any row")
+    longest = max(map(len, rows))
+    width = longest if width is None else width
+    if longest > width:
+        raise ValueError(f"a row of {longest} tokens does not fit into {width}")
     ids = torch.tensor([list(row) + [PAD] * (width - len(row)) for row in rows])
     lengths = torch.tensor([len(row) for row in rows])
     return ids, (torch.arange(width) < lengths[:, None]).float()

@@ -788,3 +788,38 @@ def test_the_learning_rate_warms_up_and_decays_and_steps_are_bounded(monkeypatch
     assert [r.pop() for r in rates] == pytest.approx(want)
     assert want[0] == pytest.approx(1e-4) and want[-1] == pytest.approx(1e-4, rel=0.25)
     assert max(norms) == pytest.approx(1, rel=1e-3), "gradients of norm above 1 are shortened to 1"
+
+
+# ---- numbers at the edge ----
+
+
+def test_padding_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="a row of 3 tokens does not fit into 2"):
+        right_pad([[4, 5, 6], [4]], width=2)
+    with pytest.raises(ValueError, match="no token in any row"):
+        right_pad([[], []])
+    with pytest.raises(ValueError, match="'<eos>' is a special token already"):
+        WordTok(["film", "<eos>"])
+
+
+def test_a_huge_ratio_leaves_the_gradient_finite():
+    logp = torch.tensor([[100.0, 0.0]], requires_grad=True)
+    loss, _ = rl_core.ppo_clip(logp, torch.zeros(1, 2), torch.tensor([1.0]), torch.ones(1, 2), 0.2, 0.2, "token-mean")
+    loss.backward()
+    assert torch.isfinite(logp.grad).all() and logp.grad[0, 0] == 0 and logp.grad[0, 1] == -0.5
+
+
+def test_exact_kl_with_an_excluded_token():
+    logits = torch.tensor([0.0, 0.0, -torch.inf])
+    assert rl_core.kl_full(logits, torch.zeros(3)).item() == pytest.approx(np.log(3 / 2), abs=1e-6)
+
+
+def test_numbers_that_are_not_finite_are_named():
+    with pytest.raises(ValueError, match="reward 1 is not finite"):
+        rl_core.group_adv(torch.tensor([0.0, torch.nan]), 2, "grpo")
+    with pytest.raises(ValueError, match="measured KL is nan"):
+        rl_core.AdaptiveKL().update(float("nan"), 64)
+
+
+def test_whole_number_rewards_are_rewards():
+    assert rl_core.group_adv(torch.tensor([0, 1]), 2, "dr_grpo").tolist() == [-0.5, 0.5]
