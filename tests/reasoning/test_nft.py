@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
+from minirl.experiments import nft as experiment
 from minirl.lm import shipped
 from minirl.lm.gpt import GPT, GPTConfig
 from minirl.lm.logp import score
@@ -740,3 +741,99 @@ def test_a_task_with_partial_credit_is_refused(agent, monkeypatch):
     monkeypatch.setattr(First, "verify", lambda self, prompt, text: Result(0.25))
     with pytest.raises(ValueError, match=r"got 0\.25 in row"):
         agent().collect()
+
+
+# ---- the reproduction ----
+
+
+def test_a_table_by_the_experiment_is_the_one_of_the_tests():
+    found = experiment.run_table(100)
+    assert all(0 <= found[f"tv eps={eps:g}"] < 1e-3 for eps in experiment.FLOORS)
+    assert found["noisy eps=1e-09"] < 1e-14 and found["noisy eps=1"] > 1e-3
+    assert experiment.run_table(101) != found
+
+
+def test_the_experiment_measures_what_was_logged(agent):
+    """Three evaluations of six iterations; the metrics recomputed from the logs of a twin."""
+    made, twin = (agent(eval_every=3, model=gpt(scale=1.0)) for _ in range(2))
+    found, logs = experiment.run_method(made, 6), list(twin.learn(6))
+    evaluations = [logs[0], logs[3], logs[6]]
+    for key in ("accuracy", "greedy", "entropy"):
+        assert found["curves"][key] == [[log["step"], round(log[key], 4)] for log in evaluations]
+    reward = [[3, sum(log["reward"] for log in logs[1:4]) / 3], [6, sum(log["reward"] for log in logs[4:]) / 3]]
+    assert np.allclose(found["curves"]["reward"], reward, atol=1e-5)
+    metrics = found["metrics"]
+    assert metrics["final entropy"] == pytest.approx(sum(log["entropy"] for log in evaluations) / 3)
+    assert metrics["early accuracy"] == logs[6]["accuracy"] and metrics["start accuracy"] == logs[0]["accuracy"]
+    assert metrics["tokens"] == logs[6]["tokens"]
+
+
+def test_gradients_of_the_experiment(agent, monkeypatch):
+    """Equal to rounding on fresh answers, visibly different once four steps were taken."""
+    made = agent(updates=4, lr=1e-2)
+    monkeypatch.setattr(experiment, "NFT", lambda config: made)
+    found = experiment.run_gradients(0)
+    for omega in ("std", "gap"):
+        assert found[f"{omega} fresh"] < 1e-12 and found[f"{omega} stale, relative"] > 0.01
+
+
+def test_the_plan_names_every_arm_once_a_seed():
+    plan = experiment.plan(5)
+    assert len(plan) == len(set(plan)) == 6 * 5 + 2 * 3 + 5
+    assert {arm for arm, _ in plan} == {*experiment.ARMS, "exact"}
+    with pytest.raises(ValueError, match="unknown arm 'PPO'"):
+        experiment.run("PPO", 100)
+
+
+def runs(**changes):
+    """Made-up runs in which every claim holds; changes {"arm/metric": number} are set in every seed."""
+    base = {"start accuracy": 0.45, "early accuracy": 0.60, "final accuracy": 0.66, "final entropy": 0.30}
+    base |= {"start entropy": 0.20, "final greedy": 0.8}
+    exact = {
+        f"{omega} {when}": x for omega in ("std", "gap") for when, x in (("fresh", 1e-16), ("stale, relative", 0.2))
+    }
+    exact |= {f"tv eps={eps:g}": 1e-4 for eps in experiment.FLOORS} | {"noisy eps=1": 0.04, "noisy eps=1e-09": 1e-17}
+    made = []
+    for arm, seed in experiment.plan(5):
+        metrics = dict(exact if arm == "exact" else base)
+        if arm.startswith("RFT"):
+            metrics |= {"final entropy": 0.10, "final accuracy": 0.60 + 0.001 * seed}
+        for name, value in changes.items():
+            where, key = name.split("/")
+            if where == arm:
+                metrics[key] = value(seed) if callable(value) else value
+        made.append({"arm": arm, "seed": seed, "metrics": metrics, "curves": {}})
+    return made
+
+
+JUDGED = ("C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8")
+
+
+def verdicts(made):
+    return {c["id"]: c["verdict"] for c in experiment.claims(made)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fails"),
+    [
+        ({}, ()),
+        ({"exact/std fresh": lambda seed: 2e-12 * (seed == 3)}, ("C1",)),
+        ({"exact/gap fresh": 2e-12}, ("C1",)),
+        ({"exact/tv eps=0.1": lambda seed: 0.002 * (seed == 4)}, ("C2",)),
+        ({"NFT/early accuracy": lambda seed: 0.54 if seed == 2 else 0.60}, ("C3",)),
+        ({"GRPO/final accuracy": 0.72}, ("C4",)),
+        ({"Dr. GRPO/final accuracy": 0.60}, ("C4",)),
+        ({"GRPO/final accuracy": 0.70}, ()),
+        ({"RFT/final entropy": lambda seed: 0.4 if seed < 2 else 0.1}, ("C5",)),
+        ({"RFT/final entropy": lambda seed: 0.4 if seed < 1 else 0.1}, ()),
+        ({"NFT/start entropy": lambda seed: 0.4 if seed < 2 else 0.1}, ("C6",)),
+        ({"RFT/final accuracy": lambda seed: 0.60 + 0.06 * (seed % 3)}, ("C7",)),
+        ({"RFT/final accuracy": 0.60}, ("C7",)),  # no spread, so no interval: nothing is claimed
+        ({"RFT, omega one/final accuracy": 0.9}, ()),
+    ],
+)
+def test_verdicts_follow_the_numbers(changes, fails):
+    found = verdicts(runs(**changes))
+    assert {id for id in JUDGED if found[id] == "not reproduced"} == set(fails)
+    assert all(found[id] == "reproduced" for id in JUDGED if id not in fails)
+    assert found["C9"] == found["C10"] == "cannot be shown here"
