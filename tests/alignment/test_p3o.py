@@ -13,6 +13,7 @@ from minirl.alignment import p3o
 from minirl.alignment import p3o_bandit as bandits
 from minirl.alignment import p3o_baselines as baselines
 from minirl.core.seeding import torch_generator
+from minirl.experiments import p3o as experiment
 from minirl.lm import preferences
 from minirl.lm.gpt import GPT, GPTConfig
 from minirl.lm.logp import score
@@ -468,7 +469,7 @@ def test_shift_is_a_fixed_number_of_a_prompt():
 
     def explained(delta):
         """Share of the variance on held-out prompts that a linear function of the bag of words predicts."""
-        w = torch.linalg.lstsq(counts[fit], delta[fit], driver="gelsd").solution
+        w = torch.from_numpy(np.linalg.lstsq(counts[fit].numpy(), delta[fit].numpy(), rcond=None)[0])
         return 1 - (counts[held] @ w - delta[held]).var() / delta[held].var()
 
     assert explained(smooth) > 0.999
@@ -807,3 +808,110 @@ def test_offline_dpo_learns_from_its_own_data_and_online_from_fresh_pairs():
         logs = list(a.learn(40))
         gold[name] = logs[-1]["gold"] - logs[0]["gold"]
     assert gold["offline"] > 0.1 and gold["online"] < 0
+
+
+# ------------------------------------------------------------------------------------------------ the reproduction
+
+
+def test_curves_and_metrics_of_a_run():
+    a = agent(eval_every=2, stop_ratio=1.0001, lr=1e-2)
+    logs = list(agent(eval_every=2, stop_ratio=1.0001, lr=1e-2).learn(5))
+    found = experiment.run_training(a, 5)
+    at = [0, 2, 4, 5]
+    assert found["curves"]["gold"] == [[s, pytest.approx(logs[s]["gold"], rel=1e-5)] for s in at]
+    assert found["metrics"]["kl"] == pytest.approx((logs[4]["kl"] + logs[5]["kl"]) / 2)
+    assert found["metrics"]["gold at start"] == logs[0]["gold"]
+    assert found["metrics"]["max_ratio"] == max(log["max_ratio"] for log in logs[1:]) > 1.0001
+    assert found["metrics"]["stopped"] == np.mean([log["steps"] < 4 for log in logs[1:]]) > 0
+    ppo = experiment.run_training(agent(baselines.PPO(), eval_every=2), 3)["metrics"]
+    assert "explained" in ppo and "stopped" not in ppo and "guarded" not in ppo
+
+
+def test_gradients_of_the_exact_arm():
+    """The same identities as above, through the experiment's own function."""
+    found = []
+    for c in (0.0, 10.0):
+        a = agent(double=True, prompts=16, shift=c)
+        data = a.collect()
+        home = experiment.gradients(a, data)
+        moved(a)
+        found.append(experiment.gradients(a, data))
+    assert set(found[0]) == {"V1", "V2", "RLOO", "DPO", "PPO", "PPO whitened"}
+    for name in ("V1", "V2", "RLOO", "DPO"):
+        assert (found[0][name] - found[1][name]).abs().max() < 1e-10 < found[0][name].norm()
+    for name in ("PPO", "PPO whitened"):
+        assert (found[1][name] - found[0][name]).norm() > 0.1 * found[0][name].norm()
+    assert (home["RLOO"] - home["V2"]).abs().max() < 1e-12
+    assert (found[0]["RLOO"] - found[0]["V2"]).abs().max() > 1e-6
+
+
+def stored(seeds=5, **changes):
+    """Runs as the reproduction stores them, with numbers for which every claim holds; changes: {arm: {metric: value}}."""
+    runs = []
+    for arm, seed in experiment.plan(seeds):
+        if arm == "exact":
+            m = dict.fromkeys(("V1", "V2", "DPO", "RLOO", "RLOO - V2"), 1e-14) | {"PPO": 3.0, "PPO whitened": 2.0}
+        elif arm == "identity":
+            m = dict.fromkeys(("gold V1", "gold V2", "gold DPO"), 0.0)
+        else:
+            beta = float(arm.partition("beta=")[2] or 0.1)
+            m = {"gold at start": 0.8, "proxy at start": 0.5, "explained": 0.5, "clipped": 0.01, "guarded": 0.0}
+            m |= {"stopped": 0.0, "kl": 1 / (1 + 10 * beta), "gold": 0.8 + 0.2 / (1 + 10 * beta), "proxy": 0.7}
+            if arm == "PPO c=10":
+                m["gold"] = 0.84  # of a gain of 0.1
+            m["proxy"] += 0.01 * (arm == "P3O-V1")
+            m["kl"] += 0.2 * (arm in ("P3O-V1", "DPO online", "DPO offline"))
+        m |= changes.get(arm, {})
+        curves = {}
+        if arm not in ("exact", "identity"):
+            curves = {"proxy": [[0, m["proxy at start"]], [70, m["proxy"]]], "kl": [[0, 0.0], [70, m["kl"]]]}
+        runs.append({"arm": arm, "seed": seed, "metrics": m, "curves": curves})
+    return runs
+
+
+def verdicts(runs):
+    return {row["id"]: row["verdict"] for row in experiment.claims(runs)}
+
+
+def test_verdicts_follow_the_numbers():
+    """Every claim can be won, and each is lost by the numbers that speak against it and by no others."""
+    good = verdicts(stored())
+    assert good == {f"C{i}": "reproduced" for i in range(1, 8)} | {"C8": "cannot be shown here"}
+    against = {
+        "C1": [{"exact": {"V2": 1e-9}}, {"exact": {"PPO whitened": 0.05}}],
+        "C2": [{"exact": {"RLOO - V2": 1e-9}}],
+        "C3": [{"PPO c=10": {"gold": 0.878}}, {"P3O-V2 c=10": {"gold": 0.96}}, {"identity": {"gold DPO": 0.06}}],
+        "C4": [{"PPO smooth c=10": {"gold": 0.83}}, {"PPO pool c=10": {"gold": 0.83}}],
+        "C5": [{"PPO beta=0.02": {"gold": 1.2}}],
+        "C6": [{"DPO online": {"kl": 0.4}}],
+        "C7": [{"P3O-V1": {"proxy": 0.69}}, {"P3O-V1": {"kl": 0.5}}],
+    }
+    for id, cases in against.items():
+        for case in cases:
+            found = verdicts(stored(**case))
+            assert found[id] == "not reproduced", (id, case)
+            assert {k for k in found if found[k] != good[k]} == {id}, (id, case)
+
+
+def test_plan_names_arms_that_run_knows():
+    plan = experiment.plan(5)
+    assert len(plan) == len(set(plan))
+    assert {arm for arm, _ in plan} == {*experiment.ARMS, "exact", "identity"}
+    assert {arm for arm, _ in experiment.plan(1)} == {arm for arm, _ in plan}
+    with pytest.raises(ValueError, match="unknown arm 'TRPO'"):
+        experiment.run("TRPO", 0)
+
+
+def test_kl_at_a_reward_and_area_between_frontiers_by_hand():
+    """A learning curve with a dip is read at its first crossing; the frontier gap of two straight lines is their mean gap."""
+    run = {"arm": "a", "seed": 0, "curves": {"proxy": [[0, 0.0], [1, 0.4], [2, 0.3], [3, 0.5]], "kl": [[0, 0.0], [1, 2.0], [2, 3.0], [3, 5.0]]}}  # fmt: skip
+    assert experiment.kl_at([run], "a", 0, 0.2) == pytest.approx(1.0)
+    assert experiment.kl_at([run], "a", 0, 0.35) == pytest.approx(1.75)
+    assert experiment.kl_at([run], "a", 0, 0.45) == pytest.approx(4.5)
+    assert math.isnan(experiment.kl_at([run], "a", 0, 0.6))
+    runs = []
+    for method, slope in (("P3O-V2", 0.3), ("PPO", 0.1)):
+        for beta, kl in zip(experiment.BETAS, (4.0, 3.0, 2.0, 1.0), strict=True):
+            m = {"gold at start": 0.5, "kl": kl, "gold": 0.5 + slope * kl}
+            runs.append({"arm": method if beta == 0.1 else f"{method} beta={beta:g}", "seed": 0, "metrics": m})
+    assert experiment.frontier_gap(runs).tolist() == pytest.approx([0.2 * 4 / 2])
