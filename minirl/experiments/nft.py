@@ -3,7 +3,7 @@
   exact    gradients in double precision, of answers that the shipped model sampled; tables of six answers (5 seeds)
   methods  NFT, RFT (NFT without the wrong answers), GRPO, Dr. GRPO: one checkpoint, one pool of 512 problems, the same
            order of prompts, four gradient steps on every batch of answers (5 seeds, 120 iterations, half a minute each)
-  side     a lower floor eps, DAPO (3 seeds)
+  side     plain RFT without the weights of the prompts, a lower floor eps, DAPO (3 seeds)
 All start from the model "chain-S" after supervised fine-tuning. Accuracy is that of one answer sampled at temperature 1 to
 each of 512 test problems, "final" the mean over the last three evaluations.
 """
@@ -44,7 +44,7 @@ ARMS: dict[str, tuple[Config, Loss | None, int | None]] = {  # settings, another
     "NFT": (BASE, None, None),
     "NFT, omega std": (replace(BASE, omega="std"), None, None),
     "RFT": (replace(BASE, neg_weight=0.0), None, None),  # the authors': each prompt keeps its weight 1 - r
-    "RFT, omega one": (BASE, baselines.rft_loss, None),  # plain maximum likelihood of right answers
+    "RFT, omega one": (BASE, baselines.rft_loss, 3),  # plain maximum likelihood of right answers
     "GRPO": (BASE, baselines.grpo_loss, None),
     "Dr. GRPO": (BASE, baselines.dr_grpo_loss, None),
     "NFT, eps 0.01": (replace(BASE, eps=0.01), None, 3),

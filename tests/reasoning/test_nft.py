@@ -15,7 +15,8 @@ from minirl.lm.gpt import GPT, GPTConfig
 from minirl.lm.logp import score
 from minirl.lm.rl_core import group_adv
 from minirl.lm.rollout import rollout
-from minirl.lm.tasks import Prompt, Result
+from minirl.lm.tasks import Prompt, Result, split_of
+from minirl.lm.tasks.chain import Chain
 from minirl.lm.tok import BOS, EOS, SEP, CharTok
 from minirl.reasoning import nft
 from minirl.reasoning import nft_baselines as baselines
@@ -187,10 +188,14 @@ def test_the_floor_survives_rounding():
 
 def test_a_wrong_answer_that_became_certain_gives_a_finite_loss():
     """In single precision, with a ratio of e^30 at a wrong token of a prompt that is nearly solved."""
-    logp = torch.tensor([[0.0]], requires_grad=True)
-    zero, one = torch.zeros(1), torch.ones(1)
-    loss = nft.nft_loss(logp, torch.tensor([[-30.0]]), zero, 0.98 * one, torch.ones(1, 1), eps=0.01, omega="one")
-    assert loss.item() == pytest.approx(-math.log(0.01), rel=1e-5)
+    logp, zero, one = torch.zeros(1, 1, requires_grad=True), torch.zeros(1), torch.ones(1)
+    for old in (-30.0, -200.0):  # e^200 is infinite
+        known = (torch.tensor([[old]]), zero, 0.98 * one, torch.ones(1, 1))
+        loss = nft.nft_loss(logp, *known, eps=0.01, omega="one")
+        assert loss.item() == pytest.approx(-math.log(0.01), rel=1e-5)
+        (slope,) = torch.autograd.grad(loss, logp)
+        assert math.isfinite(slope.item())
+        assert nft.nft_loss(logp, known[0], one, *known[2:], omega="one").item() == -10
 
 
 # ---- the loss against GRPO, written anew ----
@@ -566,6 +571,14 @@ def certain():
 # ---- training ----
 
 
+def test_training_and_test_problems_are_disjoint_and_the_pool_belongs_to_the_seed(agent):
+    chain = {"task": Chain(), "model": gpt(vocab=len(Chain().tokenizer), context=20), "pool": 64, "eval_prompts": 64}
+    first, again, other = agent(**chain), agent(**chain, loss=baselines.grpo_loss), agent(**chain, seed=1)
+    assert {split_of(p.text) for p in first.pool} == {"train"} and {split_of(p.text) for p in first.test} == {"test"}
+    assert first.pool == again.pool != other.pool
+    assert first.test == again.test == other.test
+
+
 def test_all_methods_see_the_same_prompts(agent, monkeypatch):
     asked = []
 
@@ -777,9 +790,19 @@ def test_gradients_of_the_experiment(agent, monkeypatch):
         assert found[f"{omega} fresh"] < 1e-12 and found[f"{omega} stale, relative"] > 0.01
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not shipped.intact("chain-S"), reason="the checkpoint chain-S is missing: python -m minirl.lm.shipped"
+)
+def test_on_fresh_answers_of_the_shipped_model_nft_is_grpo():
+    found = experiment.run_gradients(100)
+    for omega in ("std", "gap"):
+        assert found[f"{omega} fresh"] < 1e-12 and found[f"{omega} stale, relative"] > 0.01
+
+
 def test_the_plan_names_every_arm_once_a_seed():
     plan = experiment.plan(5)
-    assert len(plan) == len(set(plan)) == 6 * 5 + 2 * 3 + 5
+    assert len(plan) == len(set(plan)) == 5 * 5 + 3 * 3 + 5
     assert {arm for arm, _ in plan} == {*experiment.ARMS, "exact"}
     with pytest.raises(ValueError, match="unknown arm 'PPO'"):
         experiment.run("PPO", 100)
