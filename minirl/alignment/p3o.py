@@ -15,7 +15,7 @@ Differs from the paper:
    to satisfy (exact gradient off-policy, symmetry, invariance, where the gradient vanishes).
 3. Neither clip bounds the weights in front of it, which are ratios of whole answers. We cut them at `guard`, and leave an
    iteration when a ratio passes `stop_ratio`. Both are logged; without them the gradient is the paper's.
-4. The two rewards are subtracted in double precision. In single precision a large delta costs digits of the difference.
+4. Rewards are subtracted in double precision, before anything else. In single precision a large delta costs digits.
 """
 
 import math
@@ -87,16 +87,17 @@ def reward_shift(prompt: Tensor, n_pad: Tensor, kind: str = "hashed") -> Tensor:
 
     hashed: uniform in [-1, 1) by a hash of all tokens, so that similar prompts have unrelated numbers.
     smooth: sum of such numbers of the single tokens over the root of their count; a bag of words predicts it.
+    All are multiples of 2^-31: in double precision r + 10 delta is then exact for rewards r in single precision.
     """
 
     def uniform(tokens: list[int]) -> float:
-        return int.from_bytes(blake2b(repr(tokens).encode(), digest_size=6).digest()) / 2**47 - 1
+        return int.from_bytes(blake2b(repr(tokens).encode(), digest_size=4).digest()) / 2**31 - 1
 
     rows = [row[pad:] for row, pad in zip(prompt.tolist(), n_pad.tolist(), strict=True)]
     if kind == "hashed":
         return torch.tensor([uniform(row) for row in rows], dtype=torch.float64)
     sums = [sum(uniform([token]) for token in row[1:]) / math.sqrt(max(len(row) - 1, 1)) for row in rows]  # not <bos>
-    return torch.tensor(sums, dtype=torch.float64)
+    return (torch.tensor(sums, dtype=torch.float64) * 2**31).round() / 2**31
 
 
 def penalised_reward(reward: Tensor, logp_old: Tensor, logp_ref: Tensor, beta: float) -> Tensor:
@@ -161,11 +162,8 @@ def watch(lp: Tensor, lp_old: Tensor, rhat: Tensor, clip: str, eps: float, guard
     else:
         moved, weight = drift[:, 0] - drift[:, 1], ratio.prod(1)
     clipped = (gap.sign() * moved > eps).double().mean().item()
-    return {
-        "max_ratio": ratio.max().item(),
-        "clipped": clipped,
-        "guarded": (weight > guard).double().mean().item(),
-    }
+    guarded = (weight > guard).double().mean().item()
+    return {"max_ratio": ratio.max().item(), "clipped": clipped, "guarded": guarded}
 
 
 # --------------------------------------------------------------------------------------------------- the agent
@@ -180,14 +178,7 @@ class P3O(nn.Module):
     rewards, optimiser and evaluation stay. policy, reward and task replace the shipped ones.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        update: Callable | None = None,
-        policy: GPT | None = None,
-        reward: Reward | None = None,
-        task=None,
-    ):
+    def __init__(self, config: Config, update=None, policy: GPT | None = None, reward: Reward | None = None, task=None):
         super().__init__()
         self.config, self.other = config, update
         self.policy = shipped.load(config.checkpoint) if policy is None else deepcopy(policy)
@@ -247,7 +238,9 @@ class P3O(nn.Module):
             return self.other(self, data)
         config, logs = self.config, []
         loss = {"joint": p3o_joint_loss, "separate": p3o_separate_loss}[config.clip]
-        rhat = penalised_reward(data.reward, data.old_logp.sum(1), data.ref_logp.sum(1), config.beta)
+        reward = data.reward.view(-1, data.K)
+        relative = (reward - reward[:, :1]).reshape(-1)  # nothing but differences counts, and here they are still exact
+        rhat = penalised_reward(relative, data.old_logp.sum(1), data.ref_logp.sum(1), config.beta)
         data = replace(data, reward=rhat)
         for _ in range(config.epochs):
             for part in minibatches(data, config.batch * data.K, self.draw, groups=True):
