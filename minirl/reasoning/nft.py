@@ -241,7 +241,7 @@ class NFT(nn.Module):
             if own:
                 right, wrong = part.mask * part.reward[:, None], part.mask * (1 - part.reward[:, None])
                 weights = token_weights(ratio, r, config.eps, config.omega)
-                below = ((1 - r * ratio) / (1 - r) < config.eps).to(ratio.dtype)
+                below = ((1 - r * ratio) / (1 - r) < 0.999 * config.eps).to(ratio.dtype)  # not by rounding alone
                 log |= {"right": masked_mean(weights[0], right).item(), "clipped": masked_mean(below, wrong).item()}
                 log["wrong"] = config.neg_weight * masked_mean(weights[1], wrong).item()
             logs.append(log)

@@ -603,6 +603,7 @@ def test_all_methods_see_the_same_prompts(agent, monkeypatch):
 def test_the_gradient_of_an_update_is_that_of_the_loss(agent):
     """One mini-batch, float64: what reaches the optimiser is the clipped gradient of nft_loss over all answers."""
     made = agent(double=True, updates=1, max_grad_norm=1e9, eps=0.5, omega="std", neg_weight=0.5)
+    made.update(made.collect()[0])  # its gradient must not linger
     twin = copy.deepcopy(made.policy)
     data, _ = made.collect()
     log = made.update(data)
@@ -635,6 +636,8 @@ def test_several_steps_leave_the_policy_that_sampled(agent):
         made = agent(updates=updates, lr=1e-2)
         seen += [log["drift"] for log in made.learn(3) if "drift" in log]
     assert max(drift[1]) < 1e-5 and min(drift[4]) > 1e-3
+    made = agent(updates=1)
+    assert made.update(made.collect()[0])["clipped"] == 0, "on fresh answers eps = 1 touches nothing but by rounding"
 
 
 def test_the_step_size_falls_to_a_tenth(agent):
