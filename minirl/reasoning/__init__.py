@@ -1,0 +1,1 @@
+"""Language-model reasoning: one file per paper."""
