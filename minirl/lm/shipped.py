@@ -23,7 +23,6 @@ from minirl.lm.sft import sft
 from minirl.lm.tasks.chain import Chain
 from minirl.lm.tasks.grid import Grid
 from minirl.lm.tasks.review import Review
-from minirl.lm.tasks.rpn import Rpn
 
 FOLDER = Path(__file__).with_name("checkpoints")
 MANIFEST = FOLDER / "manifest.json"
@@ -48,7 +47,6 @@ RECIPES = {
     "chain-S": Recipe(Chain(), width=64, layers=3, context=24, steps=750),
     "grid-XS": Recipe(Grid(), width=64, layers=2, context=24, steps=1200, batch=64, demonstrations=400),
     "review-S": Recipe(Review(), width=64, layers=3, context=24, steps=600),
-    "rpn-S": Recipe(Rpn(), width=64, layers=3, context=40, steps=750),
 }
 
 
