@@ -65,7 +65,15 @@ def test_train_saves_a_checkpoint_that_acts(tmp_path):
 def test_ctrl_c_saves_and_says_where(tmp_path):
     command = [sys.executable, "-m", "minirl.cli", "train", "sac", "--steps", "1000000", *SMALL]
     with (tmp_path / "bar.txt").open("w") as bar:
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=bar, text=True)
+        # A job in the background inherits a SIGINT that is ignored; this one must hear it wherever the tests run.
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=bar,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     deadline = time.monotonic() + 60
     while "return" not in (tmp_path / "bar.txt").read_text() and time.monotonic() < deadline:  # training has begun
         time.sleep(0.2)
