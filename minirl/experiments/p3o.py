@@ -33,11 +33,11 @@ SOURCES = (
     "minirl/lm/tasks/review.py",
 )
 
-ITERATIONS = 70
+ITERATIONS = 60
 C = 10.0  # the shift
 POOL = 64
 BETAS = (0.02, 0.05, 0.1, 0.2)
-COMMON = {"checkpoint": CHECKPOINT, "beta": 0.1, "eval_every": 14, "eval_prompts": 512}
+COMMON = {"checkpoint": CHECKPOINT, "beta": 0.1, "eval_every": 12, "eval_prompts": 512}
 V1 = {"clip": "separate", "eps": 0.2}
 PPO, DPO = p3o_baselines.PPO, p3o_baselines.DPO
 
