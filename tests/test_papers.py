@@ -112,12 +112,14 @@ def test_a_ready_paper_has_all_seven_places(p):
     assert not [place for place in places if not (ROOT / place).is_file()]
 
 
-def test_every_chapter_and_assignment_belongs_to_a_ready_paper():
-    """The other direction: nothing lies in the seven places that the catalogue does not call ready."""
-    ready = {p.slug for p in READY}
+def test_every_chapter_belongs_to_a_ready_paper():
+    """The other direction: the book has no chapter that the catalogue does not call ready.
+
+    An assignment may be ahead of its chapter: it is proven on its own, in tests/grading.
+    """
     chapters = {path.stem for part in PARTS for path in (CHAPTERS / part).glob("*.ipynb")}
     assignments = {path.parent.name for path in (ROOT / "solutions").glob("*/*.ipynb")}
-    assert chapters <= ready and assignments <= ready
+    assert chapters <= {p.slug for p in READY} and assignments <= {p.slug for p in PAPERS}
 
 
 def test_unknown_paper_names_the_nearest():
