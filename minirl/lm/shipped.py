@@ -46,7 +46,7 @@ class Recipe:
 RECIPES = {
     "chain-S": Recipe(Chain(), width=64, layers=3, context=24, steps=750),
     "grid-XS": Recipe(Grid(), width=64, layers=2, context=24, steps=1200, batch=64, demonstrations=400),
-    "review-S": Recipe(Review(), width=64, layers=3, context=24, steps=600),
+    "review-S": Recipe(Review(fluency=1.0), width=64, layers=3, context=24, steps=600),
 }
 
 
