@@ -1,6 +1,6 @@
 """Supervised fine-tuning: raise the log-probability of given answers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -34,13 +34,15 @@ def sft(
     warmup: int = 50,
     seed: int = 0,
     prompts: Sequence | None = None,
+    demonstrate: Callable[..., str] | None = None,
     log_every: int = 10,
 ) -> Iterator[dict]:
-    """Train `model` on the task's reference answers: a generator of {"step", "progress", "loss"}.
+    """Train `model` on demonstrations: a generator of {"step", "progress", "loss"}.
 
-    Fresh prompts of the training split in every step, or drawn from `prompts`. AdamW, linear warm-up, linear decay to
+    demonstrate(prompt, rng) -> answer; the task's reference answers by default. Fresh prompts of the training split in every step, or drawn from `prompts`. AdamW, linear warm-up, linear decay to
     a tenth, gradient norm at most 1.
     """
+    demonstrate = demonstrate or task.reference
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
     model.train()
@@ -50,7 +52,7 @@ def sft(
         else:
             chosen = [prompts[i] for i in rng.integers(len(prompts), size=batch)]
         loss = sft_loss(
-            model, *tensors(task.tokenizer, [p.text for p in chosen], [task.reference(p, rng) for p in chosen])
+            model, *tensors(task.tokenizer, [p.text for p in chosen], [demonstrate(p, rng) for p in chosen])
         )
         for group in optimiser.param_groups:
             group["lr"] = lr * min((step + 1) / max(warmup, 1), 1 - 0.9 * step / steps)

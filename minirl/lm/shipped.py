@@ -20,6 +20,7 @@ from minirl.lm import setup_threads
 from minirl.lm.gpt import GPT, GPTConfig
 from minirl.lm.rollout import accuracy
 from minirl.lm.sft import sft
+from minirl.lm.tasks import Prompt
 from minirl.lm.tasks.chain import Chain
 from minirl.lm.tasks.grid import Grid
 from minirl.lm.tasks.review import Review
@@ -40,11 +41,18 @@ class Recipe:
     batch: int = 128
     lr: float = 2e-3
     demonstrations: int | None = None  # train on this many fixed prompts; None: fresh ones in every step
+    slips: float = 0.0  # share of demonstrations with an error in carrying: what reinforcement learning can mend
     seed: int = 0
+
+    def demonstrate(self, prompt: Prompt, rng: np.random.Generator) -> str:
+        """An answer to learn from: right, or with a slip in one of its steps."""
+        if self.slips and rng.random() < self.slips:
+            return self.task.corrupt(prompt, rng, kinds=("carry",)).text
+        return self.task.reference(prompt, rng)
 
 
 RECIPES = {
-    "chain-S": Recipe(Chain(), width=64, layers=3, context=24, steps=750),
+    "chain-S": Recipe(Chain(), width=64, layers=3, context=24, steps=2500, slips=0.5),
     "grid-XS": Recipe(Grid(), width=64, layers=2, context=24, steps=1200, batch=64, demonstrations=400),
     "review-S": Recipe(Review(fluency=1.0), width=64, layers=3, context=24, steps=600),
 }
@@ -71,9 +79,8 @@ def train(name: str) -> Iterator[dict]:
     prompts = None
     if recipe.demonstrations is not None:
         prompts = recipe.task.sample_prompts(recipe.demonstrations, np.random.default_rng(recipe.seed), "train")
-    for log in sft(
-        model, recipe.task, recipe.steps, batch=recipe.batch, lr=recipe.lr, seed=recipe.seed, prompts=prompts
-    ):
+    options = {"batch": recipe.batch, "lr": recipe.lr, "seed": recipe.seed, "prompts": prompts}
+    for log in sft(model, recipe.task, recipe.steps, demonstrate=recipe.demonstrate, **options):
         yield log | {"model": model}
 
 
