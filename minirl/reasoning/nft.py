@@ -50,7 +50,7 @@ class Config:
     updates: int = 4  # gradient steps an iteration, each on its share of the prompts (16)
     pool: int = 512  # training prompts in all; they come again and again
     draws: int = 8  # how often to ask for the prompts that are still missing (10)
-    lr: float = 1e-4  # AdamW step size, falling linearly to a tenth (1e-6, constant)
+    lr: float = 3e-4  # AdamW step size, falling linearly to a tenth (1e-6, constant)
     eps: float = 1.0  # floor of the likelihood ratio of a wrong token, eq. (6), in (0, 1]
     omega: str = "gap"  # weight of a prompt: "one", "gap" 1 - r, or "std" sqrt((1 - r) / r), eq. (7)
     neg_weight: float = 1.0  # weight of wrong answers; 0 leaves rejection-sampling fine-tuning (RFT)
