@@ -1,6 +1,7 @@
 """The command line: `minirl list | train | reproduce | grade | doctor`. Each command explains itself with --help."""
 
 import dataclasses
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -36,10 +37,12 @@ def train(argv: list[str]) -> int:
         return 0 if argv and argv[0] in ("-h", "--help") else 2
     slug, *rest = argv
     module = agent_module(slug)
+    default = inspect.signature(agent_class(module).learn).parameters["steps"].default
 
     @dataclasses.dataclass
     class Options:
-        steps: int = 20_000  # environment steps to train for, or iterations where a method has no environment
+        # environment steps to train for, or iterations where a method has no environment
+        steps: int = 20_000 if default is inspect.Parameter.empty else default
         out: Path | None = None  # checkpoint file (default: <slug>.safetensors)
         config: tyro.conf.OmitArgPrefixes[module.Config] = dataclasses.field(default_factory=module.Config)
 

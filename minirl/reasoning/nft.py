@@ -247,7 +247,7 @@ class NFT(nn.Module):
             logs.append(log)
         return {key: float(np.mean([log[key] for log in logs])) for key in logs[0]}
 
-    def learn(self, steps: int) -> Iterator[dict[str, float]]:
+    def learn(self, steps: int = 100) -> Iterator[dict[str, float]]:
         """Train for `steps` iterations: collect, update.
 
         Yields a dict an iteration: "step", "progress", "tokens" (sampled in training so far) and the numbers of
