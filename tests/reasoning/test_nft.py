@@ -815,7 +815,7 @@ def test_the_plan_names_every_arm_once_a_seed():
 def runs(**changes):
     """Made-up runs in which every claim holds; changes {"arm/metric": number} are set in every seed."""
     base = {"start accuracy": 0.45, "final accuracy": 0.66, "final entropy": 0.30}
-    base |= {"start entropy": 0.20, "final greedy": 0.8}
+    base |= {"start entropy": 0.20, "final greedy": 0.8, "clipped": 0.1}
     exact = {
         f"{omega} {when}": x for omega in ("std", "gap") for when, x in (("fresh", 1e-16), ("stale, relative", 0.2))
     }
