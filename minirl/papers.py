@@ -774,6 +774,12 @@ PAPERS: tuple[Paper, ...] = (
         prerequisites=("p3o",),
         difficulty=3,
         minutes=120,
+        status="ready",
+        outcomes=(
+            "derive a likelihood of wrong answers under a model of right ones, and say where its optimum lies",
+            "show that its gradient on fresh answers is that of GRPO, and where the two part",
+            "train a small language model with a verifier, and judge what the wrong answers contributed",
+        ),
     ),
     Paper(
         slug="dapo",
