@@ -2,7 +2,7 @@
 
 Sampling with the XS model (width 64, 2 layers, 4 heads): 16 tokens of prompt, 24 new ones, temperature 1, one thread.
 The peer is a GPT-2 of the same sizes with its own `generate`. Rounds alternate, medians are reported, and the ratio is
-that of neighbours in time.
+that of neighbours in time. Then the cost of a whole iteration of reinforcement learning with a verifier.
 """
 
 import statistics
@@ -14,6 +14,7 @@ from minirl.lm import setup_threads
 from minirl.lm.gpt import GPT, GPTConfig
 from minirl.lm.sample import sample
 from minirl.lm.tok import EOS
+from minirl.reasoning import nft, nft_baselines
 
 V, PROMPT, NEW = 32, 16, 24
 
@@ -70,6 +71,21 @@ def sampling(rounds: int) -> None:
         print(line)
 
 
+def iterations(rounds: int) -> None:
+    """CPU seconds of one iteration: 32 prompts x 8 answers of the model chain-S, verified, and four gradient steps."""
+    print("One iteration, S model, 32 prompts x 8 answers, 4 gradient steps, one thread")
+    for name, loss in (("NFT", None), ("GRPO", nft_baselines.grpo_loss)):
+        agent = nft.NFT(nft.Config(prompts=32, answers=8, updates=4, draws=1), loss)
+        seconds = []
+        for _ in range(rounds + 2):
+            start = time.process_time()
+            data, _ = agent.collect()
+            agent.update(data)
+            seconds.append(time.process_time() - start)
+        print(f"  {name:4}: {statistics.median(seconds[2:]):.3f} CPU-s")
+
+
 if __name__ == "__main__":
     setup_threads()
     sampling(rounds=15)
+    iterations(rounds=15)
