@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
@@ -72,6 +73,18 @@ def test_weights_of_another_vocabulary_are_refused(folder):
 def test_an_unknown_name_is_answered_with_the_known_ones():
     with pytest.raises(ValueError, match="no checkpoint 'chain-L'; shipped: chain-S, grid-XS"):
         shipped.load("chain-L")
+
+
+def test_the_demonstrations_have_the_slips_of_the_recipe_and_no_other_errors():
+    """Of 1,000 answers 500 are expected to be wrong; five standard deviations are 79. Without slips all are right."""
+    rng = np.random.default_rng(0)
+    for name in ("chain-S", "grid-XS"):
+        recipe = shipped.RECIPES[name]
+        prompts = recipe.task.sample_prompts(1000, rng, "train")
+        results = [recipe.task.verify(prompt, recipe.demonstrate(prompt, rng)) for prompt in prompts]
+        wrong = [r for r in results if r.reward == 0]
+        assert abs(len(wrong) - 1000 * recipe.slips) <= (79 if recipe.slips else 0)
+        assert all([step.right for step in r.steps].count(False) == 1 for r in wrong)
 
 
 def test_making_a_model_leaves_the_global_generator_alone():
