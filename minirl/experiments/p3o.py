@@ -11,8 +11,8 @@ Arms:
   V1, RLOO, DPO at c = 0 (3 seeds)
   beta=...      P3O-V2 and PPO at three more prices of KL: with the above, the frontier (3 seeds)
 
-Step sizes are those of the highest gold reward among 3e-4, 1e-3 and 3e-3 on tuning seeds at c = 0: 1e-3 for P3O and PPO
-(P3O collapses at 3e-3, PPO learns less); DPO, which had 1e-4 as well, needs a smaller one. RLOO and V1 take P3O's.
+Step sizes are those of the highest gold reward on tuning seeds (100, 101) at c = 0: 1e-3 of 3e-4, 1e-3 and 3e-3 for PPO and
+P3O-V2 (P3O collapses at 3e-3, PPO learns less); 3e-4 of 3e-4 and 1e-3 for DPO. RLOO and V1 take P3O's.
 """
 
 import numpy as np
