@@ -659,6 +659,13 @@ PAPERS: tuple[Paper, ...] = (
         prerequisites=(),
         difficulty=3,
         minutes=110,
+        status="ready",
+        outcomes=(
+            "prove which rewards no comparison can tell apart, and which updates cannot either",
+            "derive the pairwise policy gradient from a baseline, with its variance, and correct it for old answers",
+            "say what each of two clips bounds and what neither does, and read it off their gradients",
+            "predict when an unknown level of the reward ruins PPO: what its critic can learn and what it cannot",
+        ),
     ),
     Paper(
         slug="pf_ppo",

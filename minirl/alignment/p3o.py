@@ -53,7 +53,7 @@ class Config:
     answers: int = 2  # K, answers to each prompt; more than two are compared in all pairs
     epochs: int = 2  # passes over the answers of an iteration
     batch: int = 16  # prompts of a gradient step
-    lr: float = 3e-4  # AdamW step size, falling linearly to a tenth
+    lr: float = 1e-3  # AdamW step size, falling linearly to a tenth
     max_grad_norm: float = 1.0  # bound of the gradient norm
     guard: float = 10.0  # bound of the weights in front of the clips; inf: none
     stop_ratio: float = 5.0  # no further step in an iteration in which the ratio of an answer passes this; inf: never
@@ -184,7 +184,8 @@ class P3O(nn.Module):
         self.policy = shipped.load(config.checkpoint) if policy is None else deepcopy(policy)
         self.task = shipped.RECIPES[config.checkpoint].task if task is None else task
         self.ref = deepcopy(self.policy).requires_grad_(False)
-        self.proxy: Reward | None = reward and reward.__call__  # no part of this module, even if it is a network
+        reward = shipped_reward_model(config.checkpoint) if reward is None else reward
+        self.proxy: Reward = reward.__call__  # no part of this module, even if it is a network
         self.optimiser = torch.optim.AdamW(self.policy.parameters(), lr=config.lr, weight_decay=0.0)
         self.order, self.draw = np.random.default_rng([config.seed, 1]), torch_generator(config.seed, 1)
         pool = None if config.pool is None else np.random.default_rng([config.seed, 0])
@@ -199,9 +200,8 @@ class P3O(nn.Module):
 
     def rewarded(self, data: Rollout, shift: float) -> Rollout:
         """The same answers with the proxy reward r + shift delta(x), eq. (1), in float64; the verifier's stays in `results`."""
-        proxy = self.proxy or shipped_reward_model(self.config.checkpoint).forward
         with torch.no_grad():
-            reward = proxy(data.prompt, data.n_pad, data.answer, data.mask).double()
+            reward = self.proxy(data.prompt, data.n_pad, data.answer, data.mask).double()
         if not reward.isfinite().all():
             row = int((~reward.isfinite()).nonzero()[0])
             raise ValueError(f"the reward of the answer {data.texts[row]!r} is {reward[row].item()}")

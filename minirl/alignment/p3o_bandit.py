@@ -141,6 +141,41 @@ def ascend(
         yield logits
 
 
+def sampled(
+    method: str, bandit: Bandit, shift: float, hashed: bool, lr: float = 0.3, critic_lr: float = 0.2, seed: int = 0
+) -> Iterator[Tensor]:
+    """Logits (X, n) before each iteration of PPO or P3O on samples, without end: here x is a kind of prompt.
+
+    An iteration has eight prompts of each kind, and two answers to each. Policy and critic see only the kind. The reward
+    is r + shift * delta; delta, uniform in [-1, 1), belongs to the single prompt, and every prompt is new (hashed), or it
+    is the same for all prompts of a kind. One step an iteration, so that no clip acts. method "ppo": advantages r_hat - V,
+    whitened over the iteration; the critic V (X,) then goes a share critic_lr of the way to the mean r_hat of its kind.
+    "p3o": half the difference of the two r_hat, divided by the standard deviation of all of them, so that both methods
+    take steps of the same size.
+    """
+    if method not in ("ppo", "p3o"):
+        raise ValueError(f'method must be "ppo" or "p3o", got {method!r}')
+    draws, shifts = (torch.Generator().manual_seed(s) for s in (seed, seed + 10_000))
+    kinds, N = len(bandit.reward), 8
+    logits, value = bandit.log_ref, torch.zeros(kinds, dtype=torch.float64)
+    fixed = torch.rand(kinds, 1, generator=shifts, dtype=torch.float64).expand(kinds, N)
+    while True:
+        yield logits
+        p = logits.softmax(-1)
+        answers = torch.multinomial(p, 2 * N, replacement=True, generator=draws)
+        delta = 2 * (torch.rand(kinds, N, generator=shifts, dtype=torch.float64) if hashed else fixed) - 1
+        rhat = reward_hat(logits, bandit).gather(1, answers).view(kinds, N, 2) + shift * delta[:, :, None]
+        if method == "ppo":
+            advantage = rhat - value[:, None, None]
+            advantage = advantage - advantage.mean()
+            value = value + critic_lr * (rhat.mean((1, 2)) - value)
+        else:
+            advantage = 0.5 * (rhat - rhat.flip(2))
+        advantage = (advantage / (advantage.std() + 1e-8)).view(kinds, 2 * N)
+        step = torch.zeros_like(p).scatter_add(1, answers, advantage) - p * advantage.sum(1, keepdim=True)
+        logits = logits + lr * step / (2 * N)
+
+
 def gradient_variance(logits: Tensor, reward: Tensor) -> dict[str, float]:
     """Summed variances of four unbiased estimates of the gradient of E[r], each from two answers to one prompt.
 

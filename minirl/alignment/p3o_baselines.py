@@ -61,15 +61,17 @@ class PPO:
     lam: float = 0.95  # of the advantage estimates; gamma is 1
     critic_lr: float = 1e-3  # AdamW step size, constant
     whiten_reward: bool = False  # over the batch
+    warmup: int = 0  # iterations at the beginning in which only the critic learns
     critic: Critic | None = field(default=None, init=False)
 
     def __call__(self, agent, data: Rollout) -> dict[str, float]:
         """`epochs` passes in mini-batches of the size of P3O's; advantages are whitened over all tokens.
 
-        Returns "steps", means of "clipped" (share of tokens) and "grad_norm", and "explained": how much of the variance
+        Returns "steps" of the policy, means of "clipped" (share of tokens) and "grad_norm", and "explained": how much of the variance
         of the answers' total rewards the critic knew from the prompts, before the update (1: all, 0: nothing).
         """
         if self.critic is None:
+            self.iterations = 0
             self.critic = Critic(agent.ref)
             self.optimiser = torch.optim.AdamW(self.critic.parameters(), lr=self.critic_lr, weight_decay=0.0)
         reward = ppo_rewards(data, agent.config.beta, self.whiten_reward)
@@ -77,18 +79,20 @@ class PPO:
             value = self.critic(data)
         advantage, target = gae(reward, value, data.mask, 1.0, self.lam)
         advantage, total, logs = whiten(advantage, data.mask), reward.sum(1), []
+        self.iterations += 1
         for _ in range(agent.config.epochs):
             for rows in torch.randperm(len(value), generator=agent.draw).split(agent.config.batch * data.K):
                 part = data.rows(rows)
-                logp = score(agent.policy, part.prompt, part.n_pad, part.answer, part.mask).logp
-                known = (logp, part.old_logp, advantage[rows], part.mask, self.clip, self.clip)
-                loss, clipped = ppo_clip(*known, "token-mean")
-                logs.append((agent.step(loss), clipped.item()))
+                if self.iterations > self.warmup:
+                    logp = score(agent.policy, part.prompt, part.n_pad, part.answer, part.mask).logp
+                    known = (logp, part.old_logp, advantage[rows], part.mask, self.clip, self.clip)
+                    loss, clipped = ppo_clip(*known, "token-mean")
+                    logs.append((agent.step(loss), clipped.item()))
                 error = 0.5 * masked_mean((self.critic(part) - target[rows]).square(), part.mask)
                 self.optimiser.zero_grad()
                 error.backward()
                 self.optimiser.step()
-        norm, clipped = np.mean(logs, axis=0).tolist()
+        norm, clipped = np.mean(logs or [(0.0, 0.0)], axis=0).tolist()
         unknown = ((total - value[:, 0]).square().mean() / total.var(unbiased=False)).item()
         return {"steps": len(logs), "grad_norm": norm, "clipped": clipped, "explained": 1 - unknown}
 
