@@ -5,9 +5,9 @@ the authors' code (`crazy_flie.h`). World z points up, the body z axis along the
 turns body into world coordinates. Rotor speeds are in revolutions per minute (RPM), actions in [-1, 1] are set-points of
 the four speeds, linear in RPM.
 
-One source, two libraries: `rk4_step`, `reward_rows` and `rotation` use nothing but arithmetic on *rows*, one array (N,) for each
-number of the state, so they take NumPy arrays and torch tensors alike, on any device, and `torch.compile` turns all of
-a step into one loop. `Quadrotor` is the vector environment around them.
+One source, two libraries: `physics` and `seen` use little but arithmetic on *rows*, one array (N,) for each number of the state, so they
+take NumPy arrays and torch tensors alike, on any device, and `torch.compile` turns a whole step into one loop. `Quadrotor` is the
+vector environment around them.
 """
 
 import math
@@ -125,7 +125,9 @@ class Coefficients:
         # Half the angular acceleration, since half the body rates are what a quaternion needs.
         self.roll, self.pitch = wrap(k_f * params.arm / Jx / 2), wrap(k_f * params.arm / Jy / 2)
         self.yaw = wrap(k_f * params.kappa / Jz / 2)
-        self.gyro = [wrap(2 * (a - b) / c) if a != b else None for a, b, c in ((Jy, Jz, Jx), (Jz, Jx, Jy), (Jx, Jy, Jz))]
+        self.gyro = [
+            wrap(2 * (a - b) / c) if a != b else None for a, b, c in ((Jy, Jz, Jx), (Jz, Jx, Jy), (Jx, Jy, Jz))
+        ]
         self.twist = [wrap(0.5 / J) for J in (Jx, Jy, Jz)]
         self.per_mass, self.gravity = wrap(1 / params.mass), wrap(params.gravity)
         self.half, self.one, self.two, self.hover = wrap(0.5), wrap(1.0), wrap(2.0), wrap(HOVER)
@@ -221,7 +223,8 @@ def seen(x):
     """(18, N): what an actor may see, without its noise: position, rotation matrix row by row, velocity, body rates."""
     q = math.sqrt(2) * x[Q]
     square, across = q[1:] * q[1:], q[:1] * q[1:]  # 2 (xx, yy, zz) and 2 w (x, y, z)
-    (xx, yy, zz), (wx, wy, wz), (xy, xz, yz) = square, across, (q[1] * q[2], q[1] * q[3], q[2] * q[3])
+    yy, zz, (wx, wy, wz) = square[1], square[2], across
+    xy, xz, yz = q[1] * q[2], q[1] * q[3], q[2] * q[3]
     rest = 1 - square
     R = (rest[1] - zz, xy - wz, xz + wy, xy + wz, rest[0] - zz, yz - wx, xz - wy, yz + wx, rest[0] - yy)
     if isinstance(x, np.ndarray):
@@ -501,6 +504,8 @@ class Quadrotor(gym.vector.VectorEnv):
         norm = np.sqrt((x[Q] ** 2).sum(axis=0))
         if (abs(norm - 1) > 1e-3).any():
             i = int(abs(norm - 1).argmax())
-            raise ValueError(f"the quaternion of environment {i} has the length {norm[i]:.4g}; a rotation needs length 1")
+            raise ValueError(
+                f"the quaternion of environment {i} has the length {norm[i]:.4g}; a rotation needs length 1"
+            )
         x[Q] /= norm
         return self._array(x)
