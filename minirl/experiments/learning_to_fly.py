@@ -2,9 +2,9 @@
 
 Every agent is evaluated in the full environment (slow motors, noise, wind) by the fixed target weights of the reward, whatever
 it was trained with. Seeds are paired: seed 1 of an ablation has the first networks and starts of seed 1 of its base.
-What concerns the curriculum needs the full run, since the first tightening comes after 100,000 steps. History, lag and critic are taken
-away from the fast setting, 100,000 steps, because the full run costs three times as much.
-Settings were tried on seeds from 100 upwards; the thresholds in `claims` were written before seeds 0 to 3 were run.
+Ablations start from the fast setting and 80,000 steps, because the full run costs four times as much. So "no curriculum" compares the
+mild first reward with the target reward; the tightenings come later than that and are part of the full run only.
+Settings were tried on seeds from 100 upwards; the thresholds in `claims` were written before seeds 0 to 2 were run.
 """
 
 from dataclasses import replace
@@ -28,14 +28,13 @@ SOURCES = (
 LIVE_STEPS = 70_000  # of the live cell
 # Configuration, steps, and the last part of them that is judged.
 FULL = (fly.Config(eval_every=20_000), 300_000, 100_000)
-FAST = (fly.Config.fast(), 100_000, 40_000)
+FAST = (fly.Config.fast(), 80_000, 30_000)
 ARMS = {  # arm -> (base, what is changed, seeds)
-    "paper": (FULL, {}, 4),
-    "no curriculum": (FULL, {"curriculum": False}, 3),
-    "no recomputation": (FULL, {"recompute": False}, 3),
     "fast": (FAST, {}, 3),
+    "paper": (FULL, {}, 3),
     "no history": (FAST, {"history": False}, 3),
     "no lag": (FAST, {"lag": False}, 3),
+    "no curriculum": (FAST, {"curriculum": False}, 3),
     "symmetric critic": (FAST, {"privileged": False}, 3),
 }
 MEASURED = ("length", "return", "crashed", "distance")
@@ -43,8 +42,7 @@ MEASURED = ("length", "return", "crashed", "distance")
 
 def plan(seeds: int) -> list[tuple[str, int]]:
     """Every (arm, seed), the ones that matter most first."""
-    order = ("fast", "paper", "no history", "no curriculum", "no lag", "symmetric critic", "no recomputation")
-    runs = [(arm, seed) for seed in range(seeds) for arm in order if seed < ARMS[arm][2]]
+    runs = [(arm, seed) for seed in range(seeds) for arm in ARMS if seed < ARMS[arm][2]]
     return [("geometric", 0), *runs]
 
 
@@ -94,7 +92,7 @@ def path(found: dict) -> list[list[float]]:
 
 
 def claims(runs: list[dict]) -> list[dict]:
-    """The claims table. Thresholds: written down after trying things on seeds >= 100, before seeds 0 to 3 were run."""
+    """The claims table. Thresholds: written down after trying things on seeds >= 100, before seeds 0 to 2 were run."""
 
     def get(arm, name):
         return metric(runs, arm, name)
@@ -109,7 +107,7 @@ def claims(runs: list[dict]) -> list[dict]:
             f"mean length {length.mean():.0f} in the last 100,000 of 300,000 steps; {int((length >= 450).sum())} of {len(length)} seeds reach "
             f"450; {cpu.mean():.0f} s of CPU",
             bool((length >= 450).sum() >= 0.75 * len(length)), length.mean(), interval(length), len(length),
-            "3 of 4 seeds needed. The 18 s belong to the authors' C++ and cannot be claimed here.",
+            "Three quarters of the seeds needed. The 18 s belong to the authors' C++ and cannot be claimed here.",
         ),
         claim(
             "C2", "It hovers where it should: mean distance in the last second of surviving episodes 0.6 m or less",
@@ -126,7 +124,7 @@ def claims(runs: list[dict]) -> list[dict]:
             "not claimed in these words",
             f"{int(won.sum())} of {len(first)} seeds, first at "
             + ", ".join(f"{x:,.0f}" if x <= LIVE_STEPS else "never" for x in first)
-            + f" steps; 100,000 steps took {seconds.max():.0f} s at most",
+            + f" steps; {FAST[1]:,} steps took {seconds.max():.0f} s at most",
             bool(won.sum() >= 2), first.mean(), None, len(first),
         )
     )  # fmt: skip
@@ -148,21 +146,24 @@ def claims(runs: list[dict]) -> list[dict]:
               "fast", "crashed", -1, f"Where it was trained, without lag, {100 * get('no lag', 'crashed without lag').mean():.0f} % crash."),
         worse("C6", "An asymmetric critic does better than one that sees what the actor sees", "ablation: helps (text)", "symmetric critic", "fast"),
     ]  # fmt: skip
-    with_, without = get("paper", "first 400")[:3], get("no curriculum", "first 400")
+    with_, without = get("fast", "first 300"), get("no curriculum", "first 300")
 
     def when(values):
-        return ", ".join(f"{x:,.0f}" if x <= FULL[1] + 64 else "never" for x in sorted(values))
+        return ", ".join(f"{x:,.0f}" if x <= 2 * FAST[1] - 1 else "never" for x in sorted(values))
 
     table += [
         claim(
-            "C7", "With the curriculum, 400 of 500 steps are reached earlier than with the target reward from the start",
-            "ablation: curriculum speeds training up (text)",
-            f"first evaluation above 400 at {when(with_)} steps with it, at {when(without)} without",
+            "C7", "With the mild first reward, 300 of 500 steps are reached earlier than with the target reward from the start",
+            "ablation: the curriculum speeds training up (text)",
+            f"first evaluation above 300 at {when(with_)} steps with it, at {when(without)} without",
             bool(np.median(with_) < np.median(without)), float(np.median(without) - np.median(with_)), None, len(without),
-            "Medians of 3 seeds, an evaluation every 20,000 steps.",
+            f"Medians over seeds, an evaluation every 10,000 of {FAST[1]:,} steps, target reward in every evaluation.",
         ),
-        worse("C8", "Rewards in the replay buffer must be computed again when the weights change", "part of the method; no ablation",
-              "no recomputation", "paper"),
+        claim(
+            "C8", "Rewards in the replay buffer must be computed again when the weights change", "part of the method; no ablation",
+            "not run", "cannot be shown here",
+            comment="Needs pairs of full runs; two tightenings by 20 % would hardly show in three of them. Tests check the arithmetic.",
+        ),
     ]  # fmt: skip
     ours, theirs = get("paper", "tracking"), get("geometric", "tracking")[0]
     table += [
