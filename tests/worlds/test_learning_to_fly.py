@@ -178,7 +178,7 @@ def test_with_identical_observations_it_is_the_plain_td3_bit_for_bit():
         plain.update(td3.Batch(b.obs, b.action, b.reward, b.next_obs, b.terminated))
     for a, b in zip([*ours.actor.parameters(), *ours.critic.parameters(), *ours.target_actor.parameters()],
                     [*plain.actor.parameters(), *plain.critic.parameters(), *plain.target_actor.parameters()], strict=True):  # fmt: skip
-        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 def test_privileged_gradient_is_that_of_the_mean_critic():
