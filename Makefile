@@ -68,6 +68,7 @@ serve:  ## show the built book on this machine
 bench: setup  ## speed beside peers, or beside the arithmetic that cannot be avoided, in one run
 	$(PY) tests/bench/control.py
 	$(PY) tests/bench/exact.py
+	$(PY) tests/bench/fly.py
 	$(PY) tests/bench/lm.py
 
 grade: setup  ## grade notebooks: make grade NB=exercises/sac/sac.ipynb

@@ -425,6 +425,13 @@ PAPERS: tuple[Paper, ...] = (
         prerequisites=("sac",),
         difficulty=3,
         minutes=140,
+        status="ready",
+        outcomes=(
+            "derive the motion of a quadrotor from Newton and Euler, simulate thousands at a time, and test the simulator exactly",
+            "explain what slow motors hide from a controller, and how past actions give it back",
+            "train an actor on noisy measurements with a critic that sees the true state, and say why the gradient is right",
+            "judge a learned controller in the full environment, by one fixed reward, beside a classical one",
+        ),
     ),
     Paper(
         slug="gem",
