@@ -1,0 +1,1 @@
+"""Worlds: control of simulated machines, and learning across environments."""
