@@ -34,8 +34,8 @@ def make_gem(
     """
     try:
         import gym_electric_motor as gem
-        from gym_electric_motor import physical_systems as ps
         from gym_electric_motor import physical_system_wrappers as wrappers
+        from gym_electric_motor import physical_systems as ps
         from gym_electric_motor.reference_generators import ConstReferenceGenerator
         from gym_electric_motor.reward_functions import WeightedSumOfErrors
     except ImportError as error:
