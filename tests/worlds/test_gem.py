@@ -453,3 +453,294 @@ def test_training_in_our_model_controls_the_real_package():
         tracking_error(track_gem(act, reference, repeat=5)["omega"], reference) for act in (agent, ConstantDuty(0.5))
     )
     assert error < 0.25 * constant
+
+
+# -------------------------------------------------------------------------------------------------------- the verdicts
+
+
+def stored_runs(**changes):
+    """Made-up runs in which every claim holds; changes: {"arm__metric": value or list over seeds}."""
+    walk, kinds = experiment.WIENER, ("steps", "sine", *(f"walk {s:g}" for s in experiment.WALKS))
+
+    def errors(**named):
+        return {f"error {kind}": named.get(kind.replace(" ", "_"), 0.02) for kind in kinds}
+
+    learner = errors(steps=0.01, sine=0.01) | {"error": 0.013, "untrained error steps": 0.12}
+    learner |= {"error with noise": 0.021, "error with dead time": 0.022, "largest difference to our model": 1e-5}
+    learner |= {"error 0.5 s, euler solver": 0.02, "error 0.5 s, scipy solver": 0.0201}
+    pi = errors(steps=0.004, sine=1e-5) | {"error": 0.01, "error with noise": 0.024, "error with dead time": 0.04}
+    pi |= {f"error {walk}": 0.026, "error walk 0.005": 0.025}
+    metrics = {arm: dict(learner) for arm in experiment.LEARNERS}
+    metrics["no current"][f"error {walk}"] = 0.03
+    metrics["error^1"]["error steps"] = 0.02
+    metrics["DDPG 72k"]["error"] = 0.011
+    currents = {f"largest current {kind}": 30.0 for kind in experiment.KINDS}
+    for arm, crossings in zip(experiment.SAFETY, (0.5, 180.0, 1.0), strict=True):
+        metrics[arm] = {"crossings": crossings, "error": 0.03} | currents
+    metrics |= {f"fixed {name}": dict(pi) for name in experiment.FIXED}
+    metrics["fixed PI retuned"][f"error {walk}"] = 0.021
+    metrics["fixed feed-forward"][f"error {walk}"] = 0.03
+    metrics["fixed duty 0.5"] |= {"error": 0.12, "error steps": 0.125}
+    metrics["fixed safety"] = {
+        "duty 0 error": 0.16,
+        "best duty error": 0.07,
+        "PI error": 0.01,
+        "PI largest current": 36.0,
+    }
+    for place, value in changes.items():
+        arm, name = place.split("__")
+        metrics[arm][name] = value
+    return [
+        {
+            "arm": arm,
+            "seed": seed,
+            "curves": {},
+            "cpu_s": 1.0,
+            "metrics": {k: v[seed] if isinstance(v, list) else v for k, v in metrics[arm].items()},
+        }
+        for arm, seed in experiment.plan(5)
+    ]
+
+
+def verdicts(**changes):
+    return {row["id"]: row["verdict"] for row in experiment.claims(stored_runs(**changes))}
+
+
+def test_claims_that_hold_are_reproduced():
+    found = verdicts()
+    assert {found.pop(id) for id in ("C14", "C15")} == {"cannot be shown here"}
+    assert set(found.values()) == {"reproduced"} and len(found) == 13
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "id"),
+    [
+        ({"DDPG__error": [0.013, 0.013, 0.013, 0.013, 0.025]}, "C1"),
+        ({"DDPG__error sine": 0.031}, "C2"),
+        ({"DDPG__error walk 0.005": [0.026, 0.026, 0.02, 0.02, 0.02]}, "C3"),
+        ({"DDPG__error walk 0.007": [0.027, 0.027, 0.02, 0.02, 0.02]}, "C3"),
+        ({"fixed PI retuned__error walk 0.007": 0.019}, "C4"),
+        ({"DDPG__error steps": [0.01, 0.01, 0.003, 0.01, 0.01]}, "C5"),
+        ({"fixed feed-forward__error walk 0.007": 0.021}, "C6"),
+        ({"no current__error walk 0.007": 0.0215}, "C7"),
+        ({"error^1__error steps": 0.009}, "C8"),
+        ({"DDPG 72k__error": [0.011, 0.014, 0.011]}, "C9"),
+        ({"penalty 1__crossings": [20.0, 20.0, 0.0, 0.0, 0.0]}, "C10"),
+        ({"penalty 1__error": 0.08}, "C11"),
+        ({"penalty 1__largest current steps": [36.0, 36.0, 30.0, 30.0, 30.0]}, "C11"),
+        ({"DDPG__error with dead time": 0.05}, "C12"),
+        ({"DDPG__largest difference to our model": 0.01}, "C13"),
+        ({"DDPG__error 0.5 s, scipy solver": 0.022}, "C13"),
+    ],
+)
+def test_claims_that_fail_are_not(spoilt, id):
+    assert verdicts(**spoilt)[id] == "not reproduced"
+
+
+def test_one_bad_seed_of_five_is_allowed_where_the_claim_says_so():
+    assert verdicts(**{"DDPG__error walk 0.007": [0.027, 0.02, 0.02, 0.02, 0.02]})["C3"] == "reproduced"
+    assert verdicts(**{"penalty 1__crossings": [20.0, 0.0, 0.0, 0.0, 0.0]})["C10"] == "reproduced"
+
+
+def test_the_plan_and_the_references():
+    plan = experiment.plan(5)
+    assert len(plan) == len(set(plan)) and {arm for arm, _ in plan} >= {
+        "DDPG",
+        "no current",
+        "fixed PI",
+        "penalty 0.01",
+    }
+    given, pilot = experiment.references(), experiment.references(100)
+    assert set(given) >= set(experiment.KINDS)
+    for kind, reference in given.items():
+        assert reference.shape == (experiment.T,) and reference.min() >= 5 and reference.max() <= 50
+        assert (kind.startswith("walk")) == (not np.array_equal(reference, pilot[kind]))
+    for reference in experiment.safe_references().values():
+        assert reference.min() >= 5 and reference.max() <= 27
+
+
+def test_settling_by_hand():
+    """15 -> 40 -> 15 with 100 steps each: within 1 rad/s after 30 steps upwards, never downwards."""
+    reference = np.r_[np.full(100, 15.0), np.full(100, 40.0), np.full(100, 15.0)]
+    omega = np.r_[np.full(100, 15.0), np.full(30, 20.0), np.full(70, 40.5), np.full(100, 17.0)]
+    assert experiment.settling(omega, reference) == (pytest.approx(3.0), pytest.approx(10.0))
+
+
+# ------------------------------------------------------------------- the wrong answers that the assignment must reject
+
+WRONG = {
+    "series_dc_step": {
+        "torque proportional to the current": """
+def series_dc_step(i, w, u, p, tau):
+    R, L, J = p["r_a"] + p["r_e"], p["l_a"] + p["l_e"], p["j_rotor"] + p["j_load"]
+    di = (u - R * i - p["l_e_prime"] * w * i) / L
+    dw = (p["l_e_prime"] * i - p["c"] * w * np.abs(w)) / J
+    return w + tau * dw, np.maximum(i + tau * di, 0.0)
+""",
+        "the field winding has no inductance": """
+def series_dc_step(i, w, u, p, tau):
+    R, J = p["r_a"] + p["r_e"], p["j_rotor"] + p["j_load"]
+    di = (u - R * i - p["l_e_prime"] * w * i) / p["l_a"]
+    dw = (p["l_e_prime"] * i**2 - p["c"] * w * np.abs(w)) / J
+    return w + tau * dw, np.maximum(i + tau * di, 0.0)
+""",
+        "the speed already sees the new current": """
+def series_dc_step(i, w, u, p, tau):
+    R, L, J = p["r_a"] + p["r_e"], p["l_a"] + p["l_e"], p["j_rotor"] + p["j_load"]
+    i = np.maximum(i + tau * (u - R * i - p["l_e_prime"] * w * i) / L, 0.0)
+    return w + tau * (p["l_e_prime"] * i**2 - p["c"] * w * np.abs(w)) / J, i
+""",
+        "the current may flow backwards": """
+def series_dc_step(i, w, u, p, tau):
+    R, L, J = p["r_a"] + p["r_e"], p["l_a"] + p["l_e"], p["j_rotor"] + p["j_load"]
+    di = (u - R * i - p["l_e_prime"] * w * i) / L
+    dw = (p["l_e_prime"] * i**2 - p["c"] * w * np.abs(w)) / J
+    return w + tau * dw, i + tau * di
+""",
+        "no induced voltage": """
+def series_dc_step(i, w, u, p, tau):
+    R, L, J = p["r_a"] + p["r_e"], p["l_a"] + p["l_e"], p["j_rotor"] + p["j_load"]
+    dw = (p["l_e_prime"] * i**2 - p["c"] * w * np.abs(w)) / J
+    return w + tau * dw, np.maximum(i + tau * (u - R * i) / L, 0.0)
+""",
+        "the load pushes where the shaft turns backwards": """
+def series_dc_step(i, w, u, p, tau):
+    R, L, J = p["r_a"] + p["r_e"], p["l_a"] + p["l_e"], p["j_rotor"] + p["j_load"]
+    di = (u - R * i - p["l_e_prime"] * w * i) / L
+    dw = (p["l_e_prime"] * i**2 - p["c"] * w**2) / J
+    return w + tau * dw, np.maximum(i + tau * di, 0.0)
+""",
+        "works in place": """
+def series_dc_step(i, w, u, p, tau):
+    R, L, J = p["r_a"] + p["r_e"], p["l_a"] + p["l_e"], p["j_rotor"] + p["j_load"]
+    di = (u - R * i - p["l_e_prime"] * w * i) / L
+    dw = (p["l_e_prime"] * i**2 - p["c"] * w * np.abs(w)) / J
+    i += tau * di
+    w += tau * dw
+    return w, np.maximum(i, 0.0)
+""",
+    },
+    "pi_gains": {
+        "the roles of the time constants never change": """
+def pi_gains(p, tau):
+    R, L, J = p["r_a"] + p["r_e"], p["l_a"] + p["l_e"], p["j_rotor"] + p["j_load"]
+    s, t = 1.5 * tau, L / R
+    return {"p_current": t * R / (2 * s), "i_current": tau * R / (2 * s), "p_speed": J / (4 * s), "i_speed": J * tau / (32 * s**2)}
+""",
+        "min and max swapped": """
+def pi_gains(p, tau):
+    R, L, J = p["r_a"] + p["r_e"], p["l_a"] + p["l_e"], p["j_rotor"] + p["j_load"]
+    s, t = max(L / R, 1.5 * tau), min(L / R, 1.5 * tau)
+    return {"p_current": t * R / (2 * s), "i_current": tau * R / (2 * s), "p_speed": J / (4 * s), "i_speed": J * tau / (32 * s**2)}
+""",
+        "integral gains without the period": """
+def pi_gains(p, tau):
+    R, L, J = p["r_a"] + p["r_e"], p["l_a"] + p["l_e"], p["j_rotor"] + p["j_load"]
+    s, t = min(L / R, 1.5 * tau), max(L / R, 1.5 * tau)
+    return {"p_current": t * R / (2 * s), "i_current": R / (2 * s), "p_speed": J / (4 * s), "i_speed": J / (32 * s**2)}
+""",
+        "the speed loop takes the current loop for instantaneous": """
+def pi_gains(p, tau):
+    R, L, J = p["r_a"] + p["r_e"], p["l_a"] + p["l_e"], p["j_rotor"] + p["j_load"]
+    s, t = min(L / R, 1.5 * tau), max(L / R, 1.5 * tau)
+    return {"p_current": t * R / (2 * s), "i_current": tau * R / (2 * s), "p_speed": J / (2 * s), "i_speed": J * tau / (8 * s**2)}
+""",
+        "only the rotor's inertia": """
+def pi_gains(p, tau):
+    R, L, J = p["r_a"] + p["r_e"], p["l_a"] + p["l_e"], p["j_rotor"]
+    s, t = min(L / R, 1.5 * tau), max(L / R, 1.5 * tau)
+    return {"p_current": t * R / (2 * s), "i_current": tau * R / (2 * s), "p_speed": J / (4 * s), "i_speed": J * tau / (32 * s**2)}
+""",
+        "divided by the resistance": """
+def pi_gains(p, tau):
+    R, L, J = p["r_a"] + p["r_e"], p["l_a"] + p["l_e"], p["j_rotor"] + p["j_load"]
+    s, t = min(L / R, 1.5 * tau), max(L / R, 1.5 * tau)
+    return {"p_current": t / (2 * s * R), "i_current": tau / (2 * s * R), "p_speed": J / (4 * s), "i_speed": J * tau / (32 * s**2)}
+""",
+    },
+    "gem_reward": {
+        "power before the division": """
+def gem_reward(state, ref, w, n, length):
+    return -(w * np.abs(state - ref) ** n / length).sum(axis=-1)
+""",
+        "wrong sign": """
+def gem_reward(state, ref, w, n, length):
+    return (w * (np.abs(state - ref) / length) ** n).sum(axis=-1)
+""",
+        "the power of the weighted error": """
+def gem_reward(state, ref, w, n, length):
+    return -((w * np.abs(state - ref) / length) ** n).sum(axis=-1)
+""",
+        "sums over everything": """
+def gem_reward(state, ref, w, n, length):
+    return -(w * (np.abs(state - ref) / length) ** n).sum()
+""",
+        "mean over the quantities": """
+def gem_reward(state, ref, w, n, length):
+    return -(w * (np.abs(state - ref) / length) ** n).mean(axis=-1)
+""",
+        "divides by the size of the reference": """
+def gem_reward(state, ref, w, n, length):
+    return -(w * (np.abs(state - ref) / np.maximum(np.abs(ref), 1e-9)) ** n).sum(axis=-1)
+""",
+    },
+    "ddpg_target": {
+        "no bootstrap at the time limit": """
+def ddpg_target(r, q_next, terminated, truncated, gamma):
+    return (r + gamma * (1 - torch.maximum(terminated, truncated)) * q_next).detach()
+""",
+        "bootstraps after a violation": """
+def ddpg_target(r, q_next, terminated, truncated, gamma):
+    return (r + gamma * q_next).detach()
+""",
+        "the clock saves a violation": """
+def ddpg_target(r, q_next, terminated, truncated, gamma):
+    return (r + gamma * (1 - terminated * (1 - truncated)) * q_next).detach()
+""",
+        "the gradient flows": """
+def ddpg_target(r, q_next, terminated, truncated, gamma):
+    return r + gamma * (1 - terminated) * q_next
+""",
+        "a violation loses its reward too": """
+def ddpg_target(r, q_next, terminated, truncated, gamma):
+    return ((1 - terminated) * (r + gamma * q_next)).detach()
+""",
+        "the two flags in the wrong order": """
+def ddpg_target(r, q_next, terminated, truncated, gamma):
+    return (r + gamma * (1 - truncated) * q_next).detach()
+""",
+    },
+    "equilibrium_duty": {
+        "no induced voltage": """
+def equilibrium_duty(w_ref, p):
+    u = (p["r_a"] + p["r_e"]) * w_ref * np.sqrt(p["c"] / p["l_e_prime"])
+    return np.minimum(u / p["u_sup"], 1.0)
+""",
+        "torque proportional to the current": """
+def equilibrium_duty(w_ref, p):
+    i = p["c"] * w_ref**2 / p["l_e_prime"]
+    return np.minimum((p["r_a"] + p["r_e"] + p["l_e_prime"] * w_ref) * i / p["u_sup"], 1.0)
+""",
+        "a duty above one": """
+def equilibrium_duty(w_ref, p):
+    i = w_ref * np.sqrt(p["c"] / p["l_e_prime"])
+    return (p["r_a"] + p["r_e"] + p["l_e_prime"] * w_ref) * i / p["u_sup"]
+""",
+        "a voltage instead of a duty": """
+def equilibrium_duty(w_ref, p):
+    i = w_ref * np.sqrt(p["c"] / p["l_e_prime"])
+    return np.minimum((p["r_a"] + p["r_e"] + p["l_e_prime"] * w_ref) * i, 1.0)
+""",
+        "the induced voltage of another machine": """
+def equilibrium_duty(w_ref, p):
+    i = w_ref * np.sqrt(p["c"] / p["l_e_prime"])
+    return np.minimum(((p["r_a"] + p["r_e"]) * i + p["l_e_prime"] * w_ref) / p["u_sup"], 1.0)
+""",
+        "a straight line through full duty": """
+def equilibrium_duty(w_ref, p):
+    R, ratio = p["r_a"] + p["r_e"], np.sqrt(p["c"] / p["l_e_prime"])
+    top = (-R * ratio + np.sqrt((R * ratio) ** 2 + 4 * p["l_e_prime"] * ratio * p["u_sup"])) / (2 * p["l_e_prime"] * ratio)
+    return np.minimum(w_ref / top, 1.0)
+""",
+    },
+}
