@@ -447,6 +447,13 @@ PAPERS: tuple[Paper, ...] = (
         prerequisites=("sac",),
         difficulty=2,
         minutes=100,
+        status="ready",
+        outcomes=(
+            "derive the equations of a series DC motor, its steady states and its linearisation, and say why it cannot brake",
+            "design a cascade of two PI controllers by the magnitude and the symmetric optimum, with anti-windup",
+            "train DDPG on many simulated drives and judge it in another simulator, beside opponents that are not handicapped",
+            "choose the reward of a violated limit, and predict what a cheaper one makes an agent do",
+        ),
     ),
     Paper(
         slug="tacsl",
