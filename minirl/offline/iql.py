@@ -54,7 +54,7 @@ class Config:
 
 def expectile_loss(gap: Tensor, expectile: float) -> Tensor:
     """Scalar: mean of |expectile - 1{gap < 0}| gap^2 with gap = Q(s, a) - V(s), (B,). 1/2 gives half the squared error."""
-    return (torch.where(gap < 0, 1 - expectile, expectile) * gap**2).mean()
+    return ((expectile - (gap < 0).to(gap.dtype)).abs() * gap**2).mean()
 
 
 def weighted_regression(logp: Tensor, advantage: Tensor, inverse_temperature: float, max_weight: float) -> Tensor:

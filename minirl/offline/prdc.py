@@ -229,6 +229,8 @@ class PRDC(nn.Module):
     def teach(self, batch: Batch, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The teacher's actions (B, A) for the policy's actions (B, A), and how far the data are. No gradient flows."""
         key = action.detach().numpy()
+        if not np.isfinite(key).all():
+            raise FloatingPointError(f"the policy's action is not finite after {self.updates} updates")
         row, distance = self.tree.query(batch.obs.numpy(), key, self.config.k)
         pair = self.buffer.rows[torch.from_numpy(row), : self.obs_dim + self.action_dim]
         own = (pair == torch.cat([batch.obs, batch.action], dim=1)).all(dim=1)
@@ -277,7 +279,7 @@ class PRDC(nn.Module):
 
         Yields a dict every 100 updates with "step", "progress" and the means of the numbers of those updates in which the
         actor moved; every `eval_every` updates (and at step 0) also "return", the mean evaluation return, and its
-        normalised "score". Raises FloatingPointError as soon as the loss is not finite.
+        normalised "score". Raises FloatingPointError when an action or the loss of the critic is not finite.
         """
         config, seen = self.config, []
         if steps < 1:
