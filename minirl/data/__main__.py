@@ -20,9 +20,9 @@ def state(name: str, seed: int) -> str:
     return "made on demand" if recipe(name).instant else "not built"
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None, prog: str = "python -m minirl.data") -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m minirl.data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", nargs="?", default="list", choices=("list", "build", "card"))
     parser.add_argument("names", nargs="*", metavar="NAME")
