@@ -69,6 +69,7 @@ bench: setup  ## speed beside peers, or beside the arithmetic that cannot be avo
 	$(PY) tests/bench/control.py
 	$(PY) tests/bench/exact.py
 	$(PY) tests/bench/lm.py
+	$(PY) tests/bench/offline.py
 
 grade: setup  ## grade notebooks: make grade NB=exercises/sac/sac.ipynb
 	@test -n "$(NB)" || { echo "Say which notebook: make grade NB=exercises/sac/sac.ipynb" >&2; exit 1; }
