@@ -141,7 +141,7 @@ def test_bad_input_is_named():
     with pytest.raises(FloatingPointError, match="action"):
         world.step(state, np.array([[np.nan, 0.0]]))
     with pytest.raises(FloatingPointError, match="state"):
-        world.step(state * np.inf, np.zeros((1, 2)))
+        world.step(np.array([[np.inf, 1.5, 0.0, 0.0]]), np.zeros((1, 2)))
     with pytest.raises(ValueError, match="state 0 overlaps a wall"):
         world.step(np.array([[0.5, 1.5, 0.0, 0.0]]), np.zeros((1, 2)))
     with pytest.raises(ValueError, match="open, umaze, stitch"):
