@@ -1,4 +1,4 @@
-"""The command line: `minirl list | train | reproduce | grade | doctor`. Each command explains itself with --help."""
+"""The command line: `minirl list | train | reproduce | data | grade | doctor`. Each command explains itself with --help."""
 
 import dataclasses
 import inspect
@@ -124,6 +124,13 @@ def grade(argv: list[str]) -> int:
     return grade_main(argv)
 
 
+def data(argv: list[str]) -> int:
+    """Handled by minirl.data."""
+    from minirl.data.__main__ import main as data_main
+
+    return data_main(argv, "minirl data")
+
+
 def doctor() -> int:
     """Check this installation: packages, browser, results, exercises."""
     from minirl.doctor import report
@@ -135,15 +142,15 @@ def main() -> None:
     argv = sys.argv[1:]
     commands = {"list": list_papers, "reproduce": reproduce, "doctor": doctor}
     try:
-        if argv and argv[0] in ("train", "grade"):  # their options depend on the paper, or on the grader
-            code = {"train": train, "grade": grade}[argv[0]](argv[1:])
+        if argv and argv[0] in ("train", "grade", "data"):  # they read their own options
+            code = {"train": train, "grade": grade, "data": data}[argv[0]](argv[1:])
         elif argv and argv[0] in commands:
             code = tyro.cli(commands[argv[0]], args=argv[1:], prog=f"minirl {argv[0]}")
         else:
             print(
                 __doc__
                 + "\n  list       the papers and their status\n  train      train an agent, with a progress bar and a checkpoint\n"
-                "  reproduce  run a paper's reproduction\n  grade      score exercise notebooks\n  doctor     check this installation"
+                "  reproduce  run a paper's reproduction\n  data       list, build and describe the offline data sets\n  grade      score exercise notebooks\n  doctor     check this installation"
             )
             code = 0 if not argv or argv[0] in ("-h", "--help") else 2
             if code:

@@ -1,0 +1,1 @@
+"""Offline and hybrid reinforcement learning: one file per paper, and the baselines they are compared with."""
