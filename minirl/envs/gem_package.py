@@ -24,12 +24,14 @@ def make_gem(
     gamma: float = 0.95,
     noise: float = 0.0,
     dead_time: int = 0,
+    seed: int = 0,
 ):
     """The environment Cont-SC-SeriesDc-v0 of the package with our motor, and a reference given in rad/s.
 
     reference: (T,) for T steps (the last value is kept), or a constant. solver: "euler", or "scipy", the package's default.
     monitor: a current above i_limit ends the episode, with `violation_reward` or the package's r_min / (1 - gamma).
-    noise: standard deviation added to speed and current, in units of their limits. dead_time: steps an action is late.
+    noise: standard deviation added to speed and current, in units of their limits, drawn from `seed`. dead_time: steps an
+    action is late.
     Raises ImportError with the command that installs the package.
     """
     try:
@@ -68,6 +70,8 @@ def make_gem(
         changes.append(wrappers.DeadTimeProcessor(steps=dead_time))
     if noise:
         changes.append(wrappers.StateNoiseProcessor(states=["omega", "i"], random_kwargs={"scale": noise}))
+        # A wrapper hands its seed on to what it wraps and keeps none: the environment's seed does not reach the noise.
+        gem.RandomComponent.seed(changes[-1], np.random.SeedSequence(seed))
     env = gem.make(
         "Cont-SC-SeriesDc-v0",
         supply={"u_nominal": motor.u_sup},
@@ -135,7 +139,7 @@ def track_gem(
     The controller sees what the package shows (with noise, if asked for); what is returned is the true state. Stops
     where the package ends the episode, so that the arrays may be shorter. options: see `make_gem`.
     """
-    env = make_gem(motor, reference, tau, **options)
+    env = make_gem(motor, reference, tau, seed=seed, **options)
     true = env.physical_system
     while hasattr(true, "_physical_system"):  # noise and dead time are wrapped around the machine
         true = true._physical_system

@@ -453,6 +453,16 @@ def test_the_seed_fixes_everything_and_spaces_are_gymnasium_s():
     assert envs.single_observation_space.contains(runs[0][-1][0])
 
 
+def test_measurement_noise_belongs_to_the_seed():
+    """Twice the same seed, then another; what is returned is the true state, moved by what the controller saw."""
+    needs_gem()
+
+    def end(seed):
+        return track_gem(lambda obs: obs[:, 5] - obs[:, 0], np.full(200, 20.0), noise=0.01, seed=seed)["omega"][-1]
+
+    assert end(0) == end(0) != end(1)
+
+
 # --------------------------------------------------------------------------------------------------------- references
 
 
