@@ -12,13 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from minirl.core.evaluate import evaluate
 from minirl.core.nets import MLP
 from minirl.core.replay import Batch
-from minirl.core.rollout import mean_logs
 from minirl.core.seeding import torch_generator
 from minirl.data import OfflineData, load
-from minirl.data.batches import normaliser, replay
+from minirl.data.batches import learning, normaliser, performance, replay
 
 # Shapes: B batch, O observation, A action.
 
@@ -61,18 +59,9 @@ class BC(nn.Module):
         return {"actor_loss": loss.detach()}
 
     def learn(self, steps: int = 8_000) -> Iterator[dict[str, float]]:
-        """Make `steps` updates; yields the same dicts as `PRDC.learn`."""
-        seen = []
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
-        yield {"step": 0, "progress": 0.0, **self.evaluate()}
-        for step in range(1, steps + 1):
-            seen.append(self.update(self.buffer.sample(self.config.batch_size, self.draw)))
-            if step % 100 == 0 or step == steps:
-                log = {"step": step, "progress": step / steps, **mean_logs(seen)}
-                yield log | (self.evaluate() if step % self.config.eval_every == 0 else {})
+        """Make `steps` updates from the data; the dicts are those of `minirl.data.batches.learning`."""
+        return learning(self, steps)
 
     def evaluate(self) -> dict[str, float]:
         """Mean return over fixed starts, and its normalised score."""
-        mean = float(evaluate(self.act, self.data.meta["env_id"], self.config.eval_episodes).mean())
-        return {"return": mean, "score": float(self.data.score(mean))}
+        return performance(self)

@@ -25,13 +25,11 @@ import torch.nn.functional as F
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
-from minirl.core.evaluate import evaluate
 from minirl.core.nets import MLP, polyak
 from minirl.core.replay import Batch
-from minirl.core.rollout import mean_logs
 from minirl.core.seeding import torch_generator
 from minirl.data import OfflineData, load
-from minirl.data.batches import normaliser, replay
+from minirl.data.batches import learning, normaliser, performance, replay
 
 # Shapes: B batch, N transitions of the data, O observation, A action, k neighbours.
 
@@ -275,29 +273,10 @@ class PRDC(nn.Module):
         return log
 
     def learn(self, steps: int = 8_000) -> Iterator[dict[str, float]]:
-        """Make `steps` updates from the data.
-
-        Yields a dict every 100 updates with "step", "progress" and the means of the numbers of those updates in which the
-        actor moved; every `eval_every` updates (and at step 0) also "return", the mean evaluation return, and its
-        normalised "score". Raises FloatingPointError when an action or the loss of the critic is not finite.
-        """
-        config, seen = self.config, []
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
-        yield {"step": 0, "progress": 0.0, **self.evaluate()}
-        for step in range(1, steps + 1):
-            log = self.update(self.buffer.sample(config.batch_size, self.draw))
-            if self.updates % config.policy_delay == 0:
-                seen.append(log)
-            if step % 100 == 0 or step == steps:
-                log = {"step": step, "progress": step / steps, **mean_logs(seen)}
-                if not np.isfinite(log.get("critic_loss", 0.0)):
-                    raise FloatingPointError(f"critic_loss is not finite at step {step}")
-                if step % config.eval_every == 0:
-                    log |= self.evaluate()
-                yield log
+        """Make `steps` updates from the data; the dicts are those of `minirl.data.batches.learning`, with means over the
+        updates in which the actor moved."""
+        return learning(self, steps, self.config.policy_delay)
 
     def evaluate(self) -> dict[str, float]:
         """Mean return over fixed starts, and its normalised score."""
-        mean = float(evaluate(self.act, self.data.meta["env_id"], self.config.eval_episodes).mean())
-        return {"return": mean, "score": float(self.data.score(mean))}
+        return performance(self)
