@@ -10,13 +10,16 @@ import json
 import sys
 
 from minirl.data.describe import card
-from minirl.data.store import RECIPES, build, folder, is_current, load, path, recipe, stored
+from minirl.data.store import RECIPES, SHIPPED, build, find, folder, load, path, recipe, stored
 
 
 def state(name: str, seed: int) -> str:
     """One word and a half about the file of a set."""
+    file = find(name, seed)
+    if file is not None:
+        return "shipped" if file.parent == SHIPPED else "in the cache"
     if path(name, seed).exists():
-        return "in the cache" if is_current(name, seed) else "out of date"
+        return "out of date"
     return "made on demand" if recipe(name).instant else "not built"
 
 
@@ -37,10 +40,10 @@ def main(argv: list[str] | None = None, prog: str = "python -m minirl.data") -> 
         elif not options.names:
             parser.error(f"{options.command} needs the name of a set; `python -m minirl.data` lists them")
         for name in options.names if options.command == "build" else ():
-            if options.force or not is_current(name, options.seed):
+            if options.force or find(name, options.seed) is None:
                 build(name, options.seed)
             data = stored(name, options.seed)
-            print(f"{path(name, options.seed)}: {len(data):,} transitions")
+            print(f"{find(name, options.seed)}: {len(data):,} transitions")
         for name in options.names if options.command == "card" else ():
             print(json.dumps({name: card(load(name, options.seed))}, indent=1))
     except (ValueError, ImportError) as error:

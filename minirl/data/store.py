@@ -1,7 +1,7 @@
 """Where the sets lie, and how a name becomes data.
 
-Sets that take a moment are made in memory whenever they are asked for. The others are kept in a cache folder, $MINIRL_DATA or
-~/.cache/minirl/data, and are made once.
+Sets that take a moment are made in memory whenever they are asked for. Of the others the small ones come with the package; what
+does not is made once and kept in a cache folder, $MINIRL_DATA or ~/.cache/minirl/data. A set in the cache goes before a shipped one.
 """
 
 import difflib
@@ -15,6 +15,7 @@ from minirl.data.mixtures import MIXTURES
 from minirl.data.recipes import INSTANT, Recipe
 
 RECIPES = INSTANT | MIXTURES
+SHIPPED = Path(__file__).parent / "sets"
 
 
 def folder() -> Path:
@@ -70,31 +71,37 @@ def build(name: str, seed: int = 0, bar: bool = True) -> OfflineData:
 def load(name: str, seed: int = 0) -> OfflineData:
     """The set with this name and seed, checked.
 
-    An instant set is made in memory. Another one is read from the cache, and made with a progress bar where it is not there yet
-    or another version of the recipe made it. Raises BadData, naming file, field and the command that builds it anew, when
-    the file in the cache is damaged, and ValueError for a name that does not exist.
+    An instant set is made in memory. Another one is read from the cache or from the package, and made with a progress bar where
+    it is in neither or another version of the recipe made it. Raises BadData, naming file, field and the command that builds it
+    anew, when the file is damaged, and ValueError for a name that does not exist.
     """
     check_seed(seed)
     if recipe(name).instant:
         return make(name, seed)[name]
-    return stored(name, seed) if is_current(name, seed) else build(name, seed)
+    return build(name, seed) if find(name, seed) is None else stored(name, seed)
 
 
 def stored(name: str, seed: int = 0) -> OfflineData:
-    """The set as it lies in the cache, checked. Raises BadData when it is missing, damaged or out of date."""
-    data = read(path(name, seed), name, seed)
+    """The set as it lies in the cache or in the package, checked. Raises BadData when it is missing, damaged or out of date."""
+    file = find(name, seed) or path(name, seed)
+    data = read(file, name, seed)
     if data.meta["recipe"] != recipe(name).fingerprint:
-        raise BadData(f"{path(name, seed)}: recipe: made by another version of the recipe; {remake(name, seed)}")
+        raise BadData(f"{file}: recipe: made by another version of the recipe; {remake(name, seed)}")
     return data
 
 
-def is_current(name: str, seed: int) -> bool:
+def find(name: str, seed: int) -> Path | None:
+    """The file that `stored` reads: that of the cache, else the shipped one; None where neither is current."""
+    files = (path(name, seed), SHIPPED / path(name, seed).name)
+    return next((file for file in files if is_current(file, recipe(name).fingerprint)), None)
+
+
+def is_current(file: Path, fingerprint: str) -> bool:
     """False where there is no file, or an intact one that another version of the recipe made. A damaged file is current:
     whoever reads it is told."""
-    file = path(name, seed)
     if not file.exists() and not file.with_suffix(".json").exists():
         return False
     try:
-        return read_record(file.with_suffix(".json"))["meta"]["recipe"] == recipe(name).fingerprint
+        return read_record(file.with_suffix(".json"))["meta"]["recipe"] == fingerprint
     except (BadData, KeyError, TypeError):
         return True
