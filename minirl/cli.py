@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -161,6 +162,9 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\ninterrupted; finished runs are kept", file=sys.stderr)
         code = 130
+    except BrokenPipeError:  # `minirl data | head`: whoever read has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
     sys.exit(code or 0)
 
 

@@ -3,13 +3,14 @@
 python -m minirl.data                                    list them
 python -m minirl.data build NAME... [--seed S] [--force] make them and keep them in the cache
 python -m minirl.data card NAME [--seed S]               who made it, returns, coverage
+python -m minirl.data plot NAME... [--seed S]            write a picture of each, NAME-seedS.png
 """
 
 import argparse
 import json
 import sys
 
-from minirl.data.describe import card
+from minirl.data.describe import card, plot
 from minirl.data.store import RECIPES, SHIPPED, build, find, folder, load, path, recipe, stored
 
 
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None, prog: str = "python -m minirl.data") -> 
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", nargs="?", default="list", choices=("list", "build", "card"))
+    parser.add_argument("command", nargs="?", default="list", choices=("list", "build", "card", "plot"))
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--force", action="store_true", help="build also what lies intact in the cache")
@@ -46,7 +47,10 @@ def main(argv: list[str] | None = None, prog: str = "python -m minirl.data") -> 
             print(f"{find(name, options.seed)}: {len(data):,} transitions")
         for name in options.names if options.command == "card" else ():
             print(json.dumps({name: card(load(name, options.seed))}, indent=1))
-    except (ValueError, ImportError) as error:
+        for name in options.names if options.command == "plot" else ():
+            plot(load(name, options.seed)).savefig(f"{name}-seed{options.seed}.png", dpi=150)
+            print(f"{name}-seed{options.seed}.png")
+    except (ValueError, ImportError, PermissionError) as error:
         print(f"minirl.data: {error}", file=sys.stderr)
         return 1
     return 0

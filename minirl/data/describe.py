@@ -7,17 +7,27 @@ from minirl.data.dataset import OfflineData
 CELLS = 20  # per axis of the grid on which coverage is counted
 
 
-def coverage(data: OfflineData) -> dict:
-    """Which share of a CELLS x CELLS grid holds at least one row. The axes are named in the result.
+def plane(data: OfflineData) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Two coordinates (N,) in which the data are looked at, and their names.
 
-    The grid spans the smallest box around the data; axes: the first two observations, or observation and action
-    where there is only one observation. It says how evenly the box is filled, not how much of the task is seen.
+    Angle and speed of the pendulum, else the first two observations, or observation and action where there is only one.
     """
-    obs, names = data.observations, ("observation 0", "observation 1")
+    obs = data.observations
+    if data.meta["env_id"] == "Pendulum-v1":
+        return np.arctan2(obs[:, 1], obs[:, 0]), obs[:, 2], ["angle, rad (0 is upright)", "speed, rad / s"]
     if obs.shape[1] == 1:
-        obs, names = np.concatenate([obs, data.actions[:, :1]], axis=1), ("observation 0", "action 0")
-    counts, _, _ = np.histogram2d(obs[:, 0], obs[:, 1], bins=CELLS)
-    return {"axes": list(names), "cells": CELLS**2, "share": round(float((counts > 0).mean()), 4)}
+        return obs[:, 0], data.actions[:, 0], ["observation 0", "action 0"]
+    return obs[:, 0], obs[:, 1], ["observation 0", "observation 1"]
+
+
+def coverage(data: OfflineData) -> dict:
+    """Which share of a CELLS x CELLS grid over the `plane` holds at least one row.
+
+    The grid spans the smallest box around the data. It says how evenly the box is filled, not how much of the task is seen.
+    """
+    x, y, names = plane(data)
+    counts, _, _ = np.histogram2d(x, y, bins=CELLS)
+    return {"axes": names, "cells": CELLS**2, "share": round(float((counts > 0).mean()), 4)}
 
 
 def card(data: OfflineData) -> dict:
@@ -51,17 +61,19 @@ def card(data: OfflineData) -> dict:
 def plot(data: OfflineData, rows: int = 5_000):
     """A matplotlib figure: where the data lie (at most `rows` points), and the returns or actions that they hold.
 
-    Left: the plane of `coverage`. Right: returns of the episodes; where an episode is a single step, the first action.
+    Left: the `plane`. Right: returns of the episodes; where an episode is a single step, the first action.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.0, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     pick = np.random.default_rng(0).permutation(len(data))[:rows]
-    x, names = data.observations[pick, 0], coverage(data)["axes"]
-    y = data.actions[pick, 0] if data.observations.shape[1] == 1 else data.observations[pick, 1]
-    left.scatter(x, y, s=4, alpha=0.3, color="#0072b2", linewidths=0, rasterized=True)
-    left.set(xlabel=names[0], ylabel=names[1], title=f"{data.meta['name']}: {len(pick):,} of {len(data):,} rows")
+    x, y, names = plane(data)
+    left.scatter(x[pick], y[pick], s=4, alpha=0.3, color="#0072b2", linewidths=0, rasterized=True)
+    left.set(xlabel=names[0], ylabel=names[1])
+    figure.suptitle(
+        f"{data.meta['name']}, seed {data.meta['seed']}: {len(pick):,} of {len(data):,} transitions on the left"
+    )
     single = len(data.ends) == len(data)
     values = data.actions[:, 0] if single else data.returns()
     right.hist(values, bins=30, color="#0072b2")

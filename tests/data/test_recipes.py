@@ -255,7 +255,7 @@ def test_a_damaged_file_in_the_cache_is_refused_and_the_command_mends_it(cache, 
         load("lineworld-easy", 0)
 
 
-def test_command_line(cache):
+def test_command_line(cache, monkeypatch):
     from minirl.data.__main__ import main
 
     def out(*argv):
@@ -274,5 +274,7 @@ def test_command_line(cache):
         bad = out(*argv)
         assert bad.returncode == 1 and word in bad.stderr and "Traceback" not in bad.stderr
     assert main(["build", "lineworld-hard", "--seed", "1"]) == 0
+    monkeypatch.chdir(cache)
+    assert main(["plot", "lineworld-hard"]) == 0 and (cache / "lineworld-hard-seed0.png").read_bytes()[1:4] == b"PNG"
     with pytest.raises(SystemExit):
         main(["build"])
