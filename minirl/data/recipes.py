@@ -71,7 +71,7 @@ def build_line(name: str, seed: int) -> Iterator[dict]:
 
 
 def line_recipe(text: str, bands=(), right=0.7, sizes=(0.8, 1.0), line: lineworld.Line = lineworld.PLAIN) -> Recipe:
-    worlds = {lineworld.TRAP: "LineWorldTrap-v0", lineworld.SHORT_TRAP: "LineWorldTrap-v1"}
+    worlds = {lineworld.TRAP: "LineWorldTrap-v0", lineworld.SHORT_TRAP: "LineWorldShortTrap-v0"}
     env_id = worlds.get(line, "LineWorld-v0")
     parameters = {"n": 4_000, "bands": bands, "right": right, "sizes": sizes, **asdict(line)}
     return Recipe(env_id, text, build_line, parameters)

@@ -13,7 +13,7 @@ if "MultiGoal-v0" not in gym.registry:
         max_episode_steps=60,
     )
     gym.register(
-        "LineWorldTrap-v1",
+        "LineWorldShortTrap-v0",
         entry_point="minirl.envs.lineworld:LineWorld",
         kwargs={"stride": 5.0, "stall": 0.5},
         max_episode_steps=60,
