@@ -80,11 +80,12 @@ def line_recipe(text: str, bands=(), right=0.7, sizes=(0.8, 1.0), line: lineworl
 # ------------------------------------------------------------------------------------------------- point-maze pieces
 
 
-def build_stitch(name: str, seed: int) -> Iterator[dict]:
+def build_pieces(name: str, seed: int) -> Iterator[dict]:
     """Short pieces of a noisy waypoint controller, begun anywhere; in the cells "w" it only walks backwards.
 
-    At the begin of a piece it decides to walk forwards (probability `right`) or backwards. No piece that begins before a
-    cell "w" gets through it, so the way to the goal must be stitched together, with actions borrowed from other cells.
+    At the begin of a piece it decides to walk forwards (probability `right`) or backwards. In a cell "w" a push that the noise
+    turned forwards is mirrored, so that no push there points forwards: the way to the goal must be stitched together, with
+    actions borrowed from other cells.
     """
     recipe = INSTANT[name]
     p, world = recipe.parameters, point_maze.maze(recipe.parameters["layout"])
@@ -97,9 +98,12 @@ def build_stitch(name: str, seed: int) -> Iterator[dict]:
     alive = np.ones(pieces, bool)
     rows = []
     for _ in range(length):
-        walks = forwards & (world.cells[world.where(state)] != "w")
-        target = np.where(walks[:, None], world.ways[world.where(state)], backwards(world, state))
+        wrong, ahead = world.cells[world.where(state)] == "w", world.ahead(state)
+        centre = np.floor(state[:, :2]) + 0.5
+        target = centre + np.where((forwards & ~wrong)[:, None], 1, -1) * ahead
         action = world.steer(state, target) + p["noise"] * rng.normal(size=(pieces, 2))
+        along = (action * ahead).sum(axis=1, keepdims=True)
+        action = np.where(wrong[:, None] & (along > 0), action - 2 * along * ahead, action)  # mirrored
         action = np.clip(action, -1, 1).astype(np.float32)
         after, reward, arrived = world.step(state, action)
         after = after.astype(np.float32)
@@ -115,14 +119,9 @@ def build_stitch(name: str, seed: int) -> Iterator[dict]:
     random = point_maze.episodes(lambda s: rng.uniform(-1, 1, (len(s), 2)), world, starts)[0].mean()
     expert = point_maze.episodes(world.expert, world, starts)[0].mean()
     made_by = f"pieces of {length} steps of a waypoint controller with noise {p['noise']:g}"
+    made_by += f" that walks forwards with probability {p['right']:g}"
     data = OfflineData(**arrays, meta=meta(name, recipe, seed, made_by, random, expert))
     yield {"progress": 1.0, "sets": {name: data}}
-
-
-def backwards(world: point_maze.Maze, state: np.ndarray) -> np.ndarray:
-    """Targets (N, 2) away from the goal: the point opposite to the next cell of the way."""
-    at = np.floor(state[:, :2]) + 0.5
-    return 2 * at - world.ways[world.where(state)]
 
 
 # -------------------------------------------------------------------------------------------------------- by name
@@ -143,12 +142,20 @@ INSTANT["lineworld-trap-20"] = line_recipe(
     "steps of 2 at most, 20 % to the right; larger ones, never recorded, stall",
     right=0.2, sizes=(0.3, 0.4), line=lineworld.SHORT_TRAP,
 )  # fmt: skip
-INSTANT["pointmaze-stitch"] = Recipe(
-    "PointMaze2D-stitch-v0",
-    "pieces of trajectories through a maze; in two cells every recorded push points backwards",
-    build_stitch,
-    {
-        **{"layout": "stitch", "maze": point_maze.LAYOUTS["stitch"], "n": 20_000, "length": 10},
-        **{"right": 0.7, "noise": 0.2, "speed": 1.0},
-    },
+
+
+def pieces_recipe(text: str, layout: str, right: float, noise: float) -> Recipe:
+    parameters = {"layout": layout, "maze": point_maze.LAYOUTS[layout], "n": 20_000, "length": 10}
+    parameters |= {"right": right, "noise": noise, "speed": 1.0}
+    return Recipe(f"PointMaze2D-{layout}-v0", text, build_pieces, parameters)
+
+
+INSTANT["pointmaze-stitch"] = pieces_recipe(
+    "pieces of walks through a maze; in two cells every piece walks backwards", "stitch", right=0.7, noise=0.6
+)
+INSTANT["pointmaze-mixed"] = pieces_recipe(
+    "pieces of walks in a room; 30 % of them towards the goal, 70 % away from it", "open", right=0.3, noise=0.6
+)
+INSTANT["pointmaze-umaze"] = pieces_recipe(
+    "pieces of walks through a u-shaped maze, all of them towards the goal", "umaze", right=1.0, noise=0.6
 )

@@ -23,5 +23,5 @@ if "MultiGoal-v0" not in gym.registry:
             f"PointMaze2D-{layout}-v0",
             entry_point="minirl.envs.point_maze:PointMaze2D",
             kwargs={"layout": layout},
-            max_episode_steps=200,
+            max_episode_steps=100,
         )

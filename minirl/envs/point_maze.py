@@ -1,13 +1,14 @@
 """PointMaze2D: a point mass in a maze of ASCII walls, pushed by forces; numpy only, any number of copies at once.
 
 State: position (x, y) in cells and velocity (vx, vy) in cells per second; cell (row, column) covers [column, column + 1] x
-[row, row + 1], so y grows downwards, as the rows of the picture do. A step lasts DT = 0.1 s:
+[row, row + 1], so y grows downwards, as the rows of the picture do. A step lasts DT = 0.2 s:
 
     v <- v + DT (FORCE a - DRAG v),    x <- x + DT v,    a in [-1, 1]^2.
 
 The point is a square of half-width RADIUS. It moves along x first and then along y; where a wall is in the way it stops
 at the wall and loses that component of the velocity. Arriving in the goal's cell pays 1 and ends the episode.
-No step is longer than DT FORCE / DRAG = 0.25 cells (the final speed of a constant push), so no wall can be jumped.
+The drag is strong: a step keeps 1 - DT DRAG = 0.2 of the velocity, and after a few steps a point walks where it is pushed.
+No step is longer than DT FORCE / DRAG = 0.5 cells (the final speed of a constant push), so no wall can be jumped.
 """
 
 from collections import deque
@@ -18,9 +19,9 @@ from functools import cached_property
 import gymnasium as gym
 import numpy as np
 
-DT, FORCE, DRAG, RADIUS = 0.1, 5.0, 2.0, 0.1  # s, cells / s^2, 1 / s, cells
+DT, FORCE, DRAG, RADIUS = 0.2, 10.0, 4.0, 0.1  # s, cells / s^2, 1 / s, cells
 TOP_SPEED = FORCE / DRAG  # cells / s, in each direction
-LIMIT = 200  # steps of an episode
+LIMIT = 100  # steps of an episode
 
 # "#" wall, "." free, "S" start, "G" goal, "w" free, but recorders of stitching data only walk backwards here
 LAYOUTS = {
@@ -40,9 +41,9 @@ LAYOUTS = {
 """,
     "stitch": """
 #######
-#S.w..#
-#####.#
-#G.w..#
+#S###G#
+#w###.#
+#..w..#
 #######
 """,
 }
@@ -108,6 +109,10 @@ class Maze:
             near = [(row, column - 1), (row + 1, column), (row, column + 1), (row - 1, column)]
             ways[row, column] = centre[min(near, key=lambda cell: self.distance[cell])]
         return ways
+
+    def ahead(self, state: np.ndarray) -> np.ndarray:
+        """Directions (N, 2), one of +-x and +-y, from the cells in which states (N, 4) lie to the next ones on the way."""
+        return self.ways[self.where(state)] - (np.floor(state[:, :2]) + 0.5)
 
     def where(self, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows (N,) and columns (N,) of the cells in which states (N, 4) lie."""
