@@ -71,7 +71,8 @@ def build_line(name: str, seed: int) -> Iterator[dict]:
 
 
 def line_recipe(text: str, bands=(), right=0.7, sizes=(0.8, 1.0), line: lineworld.Line = lineworld.PLAIN) -> Recipe:
-    env_id = "LineWorld-v0" if line == lineworld.PLAIN else "LineWorldTrap-v0"
+    worlds = {lineworld.TRAP: "LineWorldTrap-v0", lineworld.SHORT_TRAP: "LineWorldShortTrap-v0"}
+    env_id = worlds.get(line, "LineWorld-v0")
     parameters = {"n": 4_000, "bands": bands, "right": right, "sizes": sizes, **asdict(line)}
     return Recipe(env_id, text, build_line, parameters)
 
@@ -136,6 +137,10 @@ for percent in (30, 10):
 INSTANT["lineworld-trap-30"] = line_recipe(
     "small steps, 30 % to the right; large ones, never recorded, stall",
     right=0.3, sizes=(0.3, 0.4), line=lineworld.TRAP,
+)  # fmt: skip
+INSTANT["lineworld-trap-20"] = line_recipe(
+    "steps of 2 at most, 20 % to the right; larger ones, never recorded, stall",
+    right=0.2, sizes=(0.3, 0.4), line=lineworld.SHORT_TRAP,
 )  # fmt: skip
 
 

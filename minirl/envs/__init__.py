@@ -12,6 +12,12 @@ if "MultiGoal-v0" not in gym.registry:
         kwargs={"stride": 1.25, "stall": 0.6},
         max_episode_steps=60,
     )
+    gym.register(
+        "LineWorldShortTrap-v0",
+        entry_point="minirl.envs.lineworld:LineWorld",
+        kwargs={"stride": 5.0, "stall": 0.5},
+        max_episode_steps=60,
+    )
     for layout in ("open", "umaze", "stitch"):
         gym.register(
             f"PointMaze2D-{layout}-v0",

@@ -76,6 +76,7 @@ class Line:
 
 PLAIN = Line()
 TRAP = Line(stride=1.25, stall=0.6)
+SHORT_TRAP = Line(stride=5.0, stall=0.5)  # six recorded steps from end to end, so that a step is worth more
 
 
 def in_bands(state: np.ndarray, bands: Bands) -> np.ndarray:

@@ -31,7 +31,7 @@ def test_q_is_the_return_of_playing(line):
         assert np.allclose(line.q(states, actions, gamma), want, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("line", [lw.PLAIN, lw.TRAP])
+@pytest.mark.parametrize("line", [lw.PLAIN, lw.TRAP, lw.SHORT_TRAP])
 def test_q_solves_the_bellman_optimality_equation(line):
     """No action of a fine grid beats V*, and one of them attains it: nobody can be faster than the largest step."""
     rng = np.random.default_rng(1)
@@ -88,6 +88,8 @@ def test_success_of_known_policies():
 def test_environment_keeps_gymnasiums_rules():
     check_env(gym.make("LineWorld-v0").unwrapped, skip_render_check=True)
     check_env(gym.make("LineWorldTrap-v0").unwrapped, skip_render_check=True)
+    for name, line in (("LineWorld-v0", lw.PLAIN), ("LineWorldTrap-v0", lw.TRAP), ("LineWorldShortTrap-v0", lw.SHORT_TRAP)):
+        assert gym.make(name).unwrapped.line == line
 
 
 def test_termination_at_the_goal_truncation_at_the_limit():
