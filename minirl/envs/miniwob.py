@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 import gymnasium as gym
 import numpy as np
+import psutil
 from PIL import Image
 
 from minirl.envs.phone import (
@@ -29,6 +30,7 @@ from minirl.envs.phone import (
     check_action,
     word_ids,
 )
+from minirl.envs.phone_agents import Episodes
 
 WIDTH, HEIGHT = 160, 210  # points of a page
 TOUCHABLE = ("input", "button", "a", "textarea", "select")  # tags that a tap prefers
@@ -73,7 +75,7 @@ class MiniWoB(gym.Env):
             words=gym.spaces.MultiDiscrete([VOCABULARY] * GOAL_WORDS),
         )
         self.action_space = gym.spaces.Discrete(ACTIONS)
-        self.page = None
+        self.page, self.processes = None, set()
         self.over = True
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
@@ -98,14 +100,19 @@ class MiniWoB(gym.Env):
 
         os.environ["MINIWOB_CHROME_BINARY"], os.environ["MINIWOB_CHROMEDRIVER"] = browser()
         kinds = (ActionTypes.NONE, ActionTypes.CLICK_COORDS, ActionTypes.TYPE_FIELD, ActionTypes.PRESS_KEY)
-        self.page = MiniWoBEnvironment(
-            self.task,
-            base_url=self.base_url,
-            action_space_config=ActionSpaceConfig(action_types=kinds),
-            reward_processor=get_binary_reward,
-        )
-        self.page.unwrapped.instance.driver.set_page_load_timeout(20)
-        self.page.unwrapped.instance.driver.set_script_timeout(20)
+        before = set(psutil.Process().children(recursive=True))
+        try:
+            self.page = MiniWoBEnvironment(
+                self.task,
+                base_url=self.base_url,
+                action_space_config=ActionSpaceConfig(action_types=kinds),
+                reward_processor=get_binary_reward,
+            )
+        finally:  # driver and browser, which are there also when the page is not
+            self.processes = set(psutil.Process().children(recursive=True)) - before
+        driver = self.page.unwrapped.instance.driver
+        driver.set_page_load_timeout(20)
+        driver.set_script_timeout(20)
 
     def step(self, action: int) -> tuple[dict, float, bool, bool, dict]:
         """Tap, type, press or give up. Raises ValueError for no action of the 61, RuntimeError after the end, EpisodeLost."""
@@ -198,23 +205,27 @@ class MiniWoB(gym.Env):
     def close(self) -> None:
         """End the browser, also one that is already dead."""
         page, self.page = self.page, None
-        if page is not None:
-            with contextlib.suppress(Exception):
-                page.unwrapped.instance.driver.quit()
+        with contextlib.suppress(Exception):
+            page.unwrapped.instance.driver.quit()
+        for process in self.processes:  # a driver that was killed leaves its browser behind
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self.processes = set()
 
 
 def play(env: MiniWoB, actor: Callable, seeds: Sequence[int]) -> list[dict]:
     """One episode for each seed. Each gives {"seed", "success": 0.0 or 1.0, "steps"}, or "lost": why, and the run goes on.
 
     actor(pixels (1, 60, 40, 3), words (1, 16), [env]) -> probabilities (1, 61), from which an action is drawn by the seed.
-    Rows carry the visited observations and actions too: "obs", "actions".
+    Rows carry the observations, the last one included, and the actions too: "obs", "actions", and the number of "slots".
     """
     rows = []
     for seed in seeds:
         rng = np.random.default_rng([seed, 11])
         row: dict = {"seed": int(seed), "success": 0.0, "steps": 0, "obs": [], "actions": []}
         try:
-            obs, _ = env.reset(seed=int(seed))
+            obs, info = env.reset(seed=int(seed))
+            row["slots"] = len(info["slots"])
             over = False
             while not over:
                 chances = actor(obs["pixels"][None], obs["words"][None], [env])[0].cumsum()
@@ -225,7 +236,33 @@ def play(env: MiniWoB, actor: Callable, seeds: Sequence[int]) -> list[dict]:
                 row["steps"] += 1
                 over = terminated or truncated
             row["success"] = reward
+            row["obs"].append(obs)  # the last one too
         except EpisodeLost as error:
             row = {"seed": int(seed), "lost": str(error)}
         rows.append(row)
     return rows
+
+
+def episodes(rows: list[dict]) -> Episodes:
+    """What `play` recorded, without the lost episodes, as the recordings of PhoneSim. Raises ValueError if all were lost."""
+    rows = [row for row in rows if "lost" not in row]
+    if not rows:
+        raise ValueError("every episode was lost: there is nothing to learn from")
+    lengths = np.array([row["steps"] for row in rows])
+    traj, t = np.repeat(np.arange(len(rows)), lengths), np.concatenate([np.arange(n) for n in lengths])
+    frame = np.arange(len(traj)) + traj  # every episode has one frame more than it has actions
+    last = t == lengths[traj] - 1
+    return Episodes(
+        frames=np.stack([obs["pixels"] for row in rows for obs in row["obs"]]),
+        words=np.stack([row["obs"][0]["words"] for row in rows])[traj],
+        slots=np.array([row["slots"] for row in rows])[traj],
+        goal=np.full(len(traj), -1),
+        frame=frame,
+        next_frame=frame + 1,
+        action=np.array([a for row in rows for a in row["actions"]]),
+        reward=np.where(last, np.array([row["success"] for row in rows])[traj], 0).astype(np.float32),
+        done=last,
+        traj=traj,
+        t=t,
+        oracle={},
+    )

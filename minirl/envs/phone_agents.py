@@ -1,6 +1,6 @@
 """Agents and data for PhoneSim that several chapters share: networks, roll-outs, offline data, and the base agent.
 
-The base agent is behaviour cloning of `noisy_row`: a policy that knows the phone and slips like a person. Its weights come
+The base agent is behaviour cloning of `noisy_row`, of its probabilities: a policy that knows the phone and slips like a person. Its weights come
 with the course; `python -m minirl.envs.phone_agents` trains them again from the seed.
 Letters: B batch, N phones side by side, n transitions, M frames, A actions.
 """
@@ -25,6 +25,7 @@ from minirl.envs.phone import (
     CELLS,
     COLS,
     GOAL_IDS,
+    GOALS,
     PIXELS,
     ROWS,
     SPLITS,
@@ -92,28 +93,35 @@ class ScreenEncoder(nn.Module):
 class PolicyHead(nn.Module):
     """Cell features (B, 54, 66) and words (B, 16) -> logits (B, 61).
 
-    The goal and a summary of the whole screen scale and shift the features of every cell (FiLM); a cell's features give the
-    logit of tapping it, the summary those of the seven actions that are no taps.
+    The goal and a summary of the whole screen scale and shift the features of every cell (FiLM), and ask for a feature by a
+    dot product; both give the logit of tapping a cell. The seven other actions depend on goal, summary and the best cells.
     """
+
+    summary_width = 32
 
     def __init__(self, generator: torch.Generator, width: int = 48):
         super().__init__()
         self.words = GoalWords(width)
-        self.screen = nn.Linear(CELLS * ScreenEncoder.width, 64)
-        self.both = nn.Linear(64 + width, 96)
+        self.screen = nn.Linear(CELLS * ScreenEncoder.width, self.summary_width)
+        self.both = nn.Linear(self.summary_width + width, 96)
         self.film = nn.Linear(96, 2 * width)
         self.cell = nn.Linear(ScreenEncoder.width, width)
+        self.key, self.query = nn.Linear(ScreenEncoder.width, width), nn.Linear(96, width)
         self.mix = nn.Linear(width, 32)
         self.tap = nn.Linear(32, 1)
         self.rest = nn.Sequential(nn.Linear(96 + 32, 64), nn.ReLU(), nn.Linear(64, ACTIONS - CELLS))
         initialise(self, generator)
 
+    def summary(self, cells: Tensor) -> Tensor:
+        """The whole screen in 32 numbers (B, 32), whatever the goal."""
+        return F.relu(self.screen(cells.flatten(1)))
+
     def forward(self, cells: Tensor, words: Tensor) -> Tensor:
-        summary = F.relu(self.screen(cells.flatten(1)))
-        context = F.relu(self.both(torch.cat([summary, self.words(words)], 1)))
+        context = F.relu(self.both(torch.cat([self.summary(cells), self.words(words)], 1)))
         scale, shift = self.film(context)[:, None].chunk(2, 2)
         x = F.relu(self.mix(F.relu(self.cell(cells) * (1 + scale) + shift)))  # (B, 54, 32)
-        return torch.cat([self.tap(x).squeeze(2), self.rest(torch.cat([context, x.amax(1)], 1))], 1)
+        match = (self.key(cells) @ self.query(context)[:, :, None]).squeeze(2)  # (B, 54): is this what is looked for?
+        return torch.cat([self.tap(x).squeeze(2) + match, self.rest(torch.cat([context, x.amax(1)], 1))], 1)
 
 
 class PhonePolicy(nn.Module):
@@ -174,7 +182,9 @@ class Episodes:
     """Recorded episodes. Arrays of n transitions refer to M frames; what stands under `oracle` is for tests and plots only."""
 
     frames: np.ndarray  # (M, 60, 40, 3) uint8
-    goal: np.ndarray  # (n,) id into GOALS
+    words: np.ndarray  # (n, 16) word ids of the goal
+    slots: np.ndarray  # (n,) how many words the goal lets type
+    goal: np.ndarray  # (n,) id into GOALS; -1 for goals of other worlds
     frame: np.ndarray  # (n,) which frame was seen
     next_frame: np.ndarray  # (n,)
     action: np.ndarray  # (n,)
@@ -182,15 +192,10 @@ class Episodes:
     done: np.ndarray  # (n,) bool, the last transition of an episode (DONE, or time is up)
     traj: np.ndarray  # (n,) number of the episode
     t: np.ndarray  # (n,) step in the episode, from 0
-    oracle: dict  # "starts": (layout, first state) of each episode, "states": (n,) hidden states
+    oracle: dict  # "starts": (layout, first state) of each episode, "states": (n,) hidden states, "chances": (n, A) of the actor
 
     def __len__(self) -> int:
         return len(self.action)
-
-    @property
-    def words(self) -> np.ndarray:
-        """(n, 16) word ids of the goals."""
-        return GOAL_IDS[self.goal]
 
     @property
     def success(self) -> np.ndarray:
@@ -208,13 +213,14 @@ class Episodes:
         number = np.full(int(self.traj.max()) + 1, -1)
         number[np.asarray(episodes)] = np.arange(len(episodes))
         keep = np.flatnonzero(number[self.traj] >= 0)
-        names = ("goal", "frame", "next_frame", "action", "reward", "done", "t")
+        names = ("words", "slots", "goal", "frame", "next_frame", "action", "reward", "done", "t")
         return Episodes(
             frames=self.frames,
             traj=number[self.traj[keep]],
             oracle={
                 "starts": [self.oracle["starts"][i] for i in episodes],
                 "states": [self.oracle["states"][i] for i in keep],
+                "chances": self.oracle["chances"][keep],
             },
             **{name: getattr(self, name)[keep] for name in names},
         )
@@ -248,30 +254,34 @@ def roll_out(
     while live:
         pixels = np.stack([obs["pixels"] for _, _, obs, _ in live])
         words = np.stack([obs["words"] for _, _, obs, _ in live])
-        chances = actor(pixels, words, [phone for phone, *_ in live]).cumsum(1)
-        actions = (chances < rng.random((len(live), 1)) * chances[:, -1:]).sum(1)
+        chances = actor(pixels, words, [phone for phone, *_ in live])
+        upto = chances.cumsum(1)
+        actions = (upto < rng.random((len(live), 1)) * upto[:, -1:]).sum(1)
         following = []
-        for item, action in zip(live, actions.tolist(), strict=True):
+        for item, action, chance in zip(live, actions.tolist(), chances.astype(np.float32), strict=True):
             phone, number, _, frame = item
             state = phone.state
             obs, reward, terminated, truncated, _ = phone.step(action)
             frames.append(obs["pixels"])
             over = terminated or truncated
-            records[number].append((phone.goal.id, frame, len(frames) - 1, action, reward, over, state))
+            records[number].append((phone.goal.id, frame, len(frames) - 1, action, reward, over, state, chance))
             after = begin(phone) if over else [phone, number, obs, len(frames) - 1]
             if after:
                 following.append(after)
         live = following
     rows = [(number, t, *row) for number in sorted(records) for t, row in enumerate(records[number])]
-    traj, t, goal, frame, next_frame, action, reward, done, states = zip(*rows, strict=True)
+    traj, t, goal, frame, next_frame, action, reward, done, states, chances = zip(*rows, strict=True)
+    slots = np.array([len(g.slots) for g in GOALS])
     return Episodes(
         np.stack(frames),
+        GOAL_IDS[np.array(goal)],
+        slots[np.array(goal)],
         *(np.array(column) for column in (goal, frame, next_frame, action)),
         np.array(reward, np.float32),
         np.array(done),
         np.array(traj),
         np.array(t),
-        {"starts": [starts[i] for i in sorted(starts)], "states": list(states)},
+        {"starts": [starts[i] for i in sorted(starts)], "states": list(states), "chances": np.stack(chances)},
     )
 
 
@@ -309,10 +319,11 @@ def join(parts: Sequence[Episodes]) -> Episodes:
     frames = np.cumsum([0, *(len(p.frames) for p in parts)])
     trajs = np.cumsum([0, *(len(p.success) for p in parts)])
     shift = {"frame": frames, "next_frame": frames, "traj": trajs}
-    names = ("goal", "frame", "next_frame", "action", "reward", "done", "traj", "t")
+    names = ("words", "slots", "goal", "frame", "next_frame", "action", "reward", "done", "traj", "t")
     return Episodes(
         frames=np.concatenate([p.frames for p in parts]),
-        oracle={key: [x for p in parts for x in p.oracle[key]] for key in ("starts", "states")},
+        oracle={key: [x for p in parts for x in p.oracle[key]] for key in ("starts", "states")}
+        | {"chances": np.concatenate([p.oracle["chances"] for p in parts])},
         **{
             name: np.concatenate(
                 [getattr(p, name) + (shift[name][k] if name in shift else 0) for k, p in enumerate(parts)]
@@ -338,28 +349,33 @@ REMAKE = "`python -m minirl.envs.phone_agents` makes it anew"
 class Recipe:
     """How the base agent is made."""
 
-    episodes: int = 3_000  # of the noisy policy, on the goals of the train split
-    eps: float = 0.3  # how often that policy slips
-    epochs: int = 10
+    episodes: int = 2_500  # of the noisy policy, on the goals of the train split
+    eps: float = 0.2  # how often that policy slips
+    epochs: int = 12
     batch: int = 64
-    lr: float = 1e-3
+    lr: float = 3e-3
     seed: int = 0
 
 
 RECIPE = Recipe()
 
 
-def clone(policy: nn.Module, data: Episodes, epochs: int, batch: int, lr: float, seed: int) -> Iterator[dict]:
-    """Behaviour cloning on all transitions, a cosine schedule on Adam; yields {"epoch", "loss"} after every epoch."""
+def clone(
+    policy: nn.Module, data: Episodes, epochs: int, batch: int, lr: float, seed: int, soft: bool = False
+) -> Iterator[dict]:
+    """Behaviour cloning on all transitions, a cosine schedule on Adam; yields {"epoch", "loss"} after every epoch.
+
+    soft: towards the recorded chances of the actor, (n, A), rather than the action that was drawn from them.
+    """
     generator = torch_generator(seed, 1)
     optimiser = torch.optim.Adam(policy.parameters(), lr, fused=True)
     steps = epochs * -(-len(data) // batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    words, action = torch.as_tensor(data.words), torch.as_tensor(data.action)
+    words, target = torch.as_tensor(data.words), torch.as_tensor(data.oracle["chances"] if soft else data.action)
     for epoch in range(epochs):
         total = 0.0
         for rows in torch.randperm(len(data), generator=generator).split(batch):
-            loss = F.cross_entropy(policy(data.frames[data.frame[rows]], words[rows]), action[rows])
+            loss = F.cross_entropy(policy(data.frames[data.frame[rows]], words[rows]), target[rows])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -372,7 +388,7 @@ def train_base(recipe: Recipe = RECIPE) -> Iterator[dict]:
     """Train the base agent; the last log carries it as "policy"."""
     data = offline_dataset([(NoisyActor(recipe.eps), 1.0)], recipe.episodes, recipe.seed)
     policy = PhonePolicy(torch_generator(recipe.seed))
-    for log in clone(policy, data, recipe.epochs, recipe.batch, recipe.lr, recipe.seed):
+    for log in clone(policy, data, recipe.epochs, recipe.batch, recipe.lr, recipe.seed, soft=True):
         yield log | {"policy": policy, "data_success": float(data.success.mean())}
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 
 import numpy as np
+import psutil
 import pytest
 
 from minirl.envs import miniwob
@@ -87,12 +88,13 @@ def test_a_seed_is_a_page(login):
 def test_when_the_browser_dies_the_episode_is_lost_and_the_run_goes_on():
     """Killed in the second of three episodes: that one is reported as lost, the other two have results."""
     env = MiniWoB("click-test")
-    calls = []
+    calls, killed = [], []
 
     def actor(pixels, words, envs):
         calls.append(1)
         if len(calls) == 3:
             service = envs[0].page.unwrapped.instance.driver.service
+            killed.extend(envs[0].processes)
             os.kill(service.process.pid, signal.SIGKILL)
         chances = np.zeros((1, ACTIONS))
         chances[0, 0 if len(calls) in (1, 3) else cell_of(envs[0], lambda row: row[1] == "button")] = 1
@@ -100,6 +102,8 @@ def test_when_the_browser_dies_the_episode_is_lost_and_the_run_goes_on():
 
     rows = play(env, actor, [1, 2, 3])
     env.close()
+    psutil.wait_procs(killed, timeout=5)
+    assert killed and not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in killed)
     assert [row["seed"] for row in rows] == [1, 2, 3]
     assert [row.get("success") for row in rows] == [1.0, None, 1.0]
     assert rows[1]["lost"].startswith("click-test: ") and rows[0]["steps"] == 2 and len(rows[0]["actions"]) == 2
@@ -108,12 +112,14 @@ def test_when_the_browser_dies_the_episode_is_lost_and_the_run_goes_on():
 @needs_browser
 @pytest.mark.browser
 def test_a_page_that_does_not_load_is_a_lost_episode(tmp_path):
+    before = set(psutil.Process().children(recursive=True))
     env = MiniWoB("click-test", base_url=f"file://{tmp_path}/")
     rows = play(env, lambda *_: np.ones((1, ACTIONS)), [1])
     assert set(rows[0]) == {"seed", "lost"} and "click-test" in rows[0]["lost"]
     with pytest.raises(EpisodeLost, match="click-test"):
         env.reset(seed=1)
-    env.close()
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not [p for p in psutil.wait_procs(left, timeout=5)[1] if p.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_without_a_browser_the_error_says_what_to_install(monkeypatch):
