@@ -59,12 +59,17 @@ def to_input(pixels: np.ndarray | Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(0.5)
 
 
+def embedding(rows: int, width: int) -> nn.Embedding:
+    """A table of zeros, to be filled from a generator; PyTorch's own constructor would draw from the global one."""
+    return nn.Embedding.from_pretrained(torch.zeros(rows, width), freeze=False)
+
+
 class GoalWords(nn.Module):
     """Word ids (B, 16) -> the mean of their embeddings (B, D)."""
 
     def __init__(self, width: int):
         super().__init__()
-        self.table = nn.Embedding(VOCABULARY, width)
+        self.table = embedding(VOCABULARY, width)
 
     def forward(self, words: Tensor) -> Tensor:
         real = (words > 0).float()
@@ -129,9 +134,10 @@ class PhonePolicy(nn.Module):
 
     def __init__(self, generator: torch.Generator):
         super().__init__()
-        self.encoder = ScreenEncoder()
-        initialise(self.encoder, generator)
-        self.head = PolicyHead(generator)
+        with torch.random.fork_rng(devices=[]):  # layers draw from the global generator before we draw from ours
+            self.encoder = ScreenEncoder()
+            initialise(self.encoder, generator)
+            self.head = PolicyHead(generator)
 
     def forward(self, pixels: np.ndarray | Tensor, words: np.ndarray | Tensor) -> Tensor:
         return self.head(self.encoder(pixels), torch.as_tensor(words))

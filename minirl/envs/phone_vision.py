@@ -27,14 +27,15 @@ class ScreenActionNet(nn.Module):
 
     def __init__(self, width: int, generator: torch.Generator):
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(3, 16, 5, stride=2, padding=2), nn.Conv2d(16, 32, 3, stride=2, padding=1)
-        self.conv3 = nn.Conv2d(32, 32, 3, padding=1)
-        self.whole = nn.Linear(32 * 15 * 10, 64)
-        self.kinds = nn.Embedding(8, 32)  # in place of what lies under the tap, when nothing is tapped
-        self.mix = nn.Linear(64 + 32, width)
-        self.effect = nn.Linear(width, 1)
-        self.screen, self.patch = nn.Linear(width, 30 * 20 * 3), nn.Linear(width, 8 * 8 * 3)
-        initialise(self, generator)
+        with torch.random.fork_rng(devices=[]):  # layers draw from the global generator before we draw from ours
+            self.conv1, self.conv2 = nn.Conv2d(3, 16, 5, stride=2, padding=2), nn.Conv2d(16, 32, 3, stride=2, padding=1)
+            self.conv3 = nn.Conv2d(32, 32, 3, padding=1)
+            self.whole = nn.Linear(32 * 15 * 10, 64)
+            self.kinds = nn.Embedding(8, 32)  # in place of what lies under the tap, when nothing is tapped
+            self.mix = nn.Linear(64 + 32, width)
+            self.effect = nn.Linear(width, 1)
+            self.screen, self.patch = nn.Linear(width, 30 * 20 * 3), nn.Linear(width, 8 * 8 * 3)
+            initialise(self, generator)
 
     def look(self, pixels: np.ndarray | Tensor) -> tuple[Tensor, Tensor]:
         """Pictures (B, 60, 40, 3) -> the screen as a whole (B, 64) and its cells (B, 54, 32)."""
