@@ -102,13 +102,13 @@ class PolicyHead(nn.Module):
     dot product; both give the logit of tapping a cell. The seven other actions depend on goal, summary and the best cells.
     """
 
-    summary_width = 32
+    context_width = 96
 
     def __init__(self, generator: torch.Generator, width: int = 48):
         super().__init__()
         self.words = GoalWords(width)
-        self.screen = nn.Linear(CELLS * ScreenEncoder.width, self.summary_width)
-        self.both = nn.Linear(self.summary_width + width, 96)
+        self.screen = nn.Linear(CELLS * ScreenEncoder.width, 32)
+        self.both = nn.Linear(32 + width, self.context_width)
         self.film = nn.Linear(96, 2 * width)
         self.cell = nn.Linear(ScreenEncoder.width, width)
         self.key, self.query = nn.Linear(ScreenEncoder.width, width), nn.Linear(96, width)
@@ -117,12 +117,13 @@ class PolicyHead(nn.Module):
         self.rest = nn.Sequential(nn.Linear(96 + 32, 64), nn.ReLU(), nn.Linear(64, ACTIONS - CELLS))
         initialise(self, generator)
 
-    def summary(self, cells: Tensor) -> Tensor:
-        """The whole screen in 32 numbers (B, 32), whatever the goal."""
-        return F.relu(self.screen(cells.flatten(1)))
+    def context(self, cells: Tensor, words: Tensor) -> Tensor:
+        """The whole screen in the light of the goal, (B, 96)."""
+        summary = F.relu(self.screen(cells.flatten(1)))
+        return F.relu(self.both(torch.cat([summary, self.words(words)], 1)))
 
     def forward(self, cells: Tensor, words: Tensor) -> Tensor:
-        context = F.relu(self.both(torch.cat([self.summary(cells), self.words(words)], 1)))
+        context = self.context(cells, words)
         scale, shift = self.film(context)[:, None].chunk(2, 2)
         x = F.relu(self.mix(F.relu(self.cell(cells) * (1 + scale) + shift)))  # (B, 54, 32)
         match = (self.key(cells) @ self.query(context)[:, :, None]).squeeze(2)  # (B, 54): is this what is looked for?

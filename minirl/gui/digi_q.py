@@ -11,11 +11,10 @@ are drawn from mu at each recorded screen, ranked by the heads, and the best is 
 Differs from the paper:
 1. A convolutional network on 60 x 40 pixels (`minirl.envs.phone_vision`) stands for the 7-billion-parameter vision-language model. It
    is trained to reconstruct what it sees first (our "generic" features), then to tell actions with an effect. As in the paper,
-   the policy's image encoder stays frozen, and its features of two frames are the heads' view of the state.
+   the policy's image encoder stays frozen; the heads see two frames as mu sees them, in the light of the goal.
 2. A tap is not drawn into the picture, where it would hide what it hits: the network reads its own map at the place of the tap.
 3. Actions are one of 61 numbers, so log pi(a|s) has a single term; small embeddings stand for the text encoders.
 4. N candidates are drawn once a screen, the logged action first; the authors keep 64 and use 16 of them at a time.
-5. theta fits the simulator (the authors 0.05 and 0.10); see the chapter for how it is chosen.
 """
 
 from collections.abc import Iterator
@@ -116,9 +115,8 @@ class Heads(nn.Module):
     def __init__(self, frames: int, width: int, hidden: tuple[int, ...], generator: torch.Generator):
         super().__init__()
         self.goal, self.before, self.kinds = GoalWords(32), embedding(ACTIONS + 1, 16), embedding(8, 16)
-        state = 32 + 16 + frames
-        self.q_net = MLP((state + 16 + width, *hidden, 1), generator, K=2)
-        self.v_net = MLP((state, *hidden, 1), generator, K=2)
+        self.q_net = MLP((32 + 16 + frames + 16 + width, *hidden, 1), generator, K=2)
+        self.v_net = MLP((32 + 16 + frames, *hidden, 1), generator, K=2)
         for table in (self.goal.table, self.before, self.kinds):
             nn.init.normal_(table.weight, std=0.3, generator=generator)
 
@@ -192,7 +190,7 @@ class DigiQ(nn.Module):
         self.policy = deepcopy(self.mu)
         self.policy.head.requires_grad_(True)
         self.net = ScreenActionNet(config.width, init)
-        self.heads = Heads(2 * self.mu.head.summary_width, config.width, config.hidden, init)
+        self.heads = Heads(2 * self.mu.head.context_width, config.width, config.hidden, init)
         self.target_heads = deepcopy(self.heads).requires_grad_(False)
 
         self.frames, self.frame = torch.as_tensor(data.frames), torch.as_tensor(data.frame)
@@ -200,10 +198,12 @@ class DigiQ(nn.Module):
         self.done, self.next_frame = torch.as_tensor(data.done).float(), torch.as_tensor(data.next_frame)
         first = torch.as_tensor(data.t == 0)
         self.before = torch.where(first, ACTIONS, self.action.roll(1))  # ACTIONS: there was none
-        self.previous = torch.where(first, self.frame, self.frame.roll(1))
-        with torch.no_grad():  # the frozen image encoder of mu: cells (M, 54, C), screens (M, 32)
+        previous = torch.arange(len(data)) - (~first).long()  # the row before, or the same at the start
+        with torch.no_grad():  # mu is frozen: cells (M, 54, C) of each frame, and what it makes of two frames (n, 192)
             self.cells = torch.cat([self.mu.encoder(part).half() for part in self.frames.split(256)])
-            self.frame_features = torch.cat([self.mu.head.summary(part.float()) for part in self.cells.split(256)])
+            look = lambda i: self.mu.head.context(self.cells[i].float(), self.words)  # noqa: E731
+            seen, then = look(self.frame), look(self.next_frame)
+            self.pair, self.next_pair = torch.cat([seen[previous], seen], dim=1), torch.cat([seen, then], dim=1)
         self.valid = torch.ones(len(data), ACTIONS, dtype=torch.bool)
         self.valid[:, TYPE:BACK] = torch.arange(BACK - TYPE) < torch.as_tensor(data.slots)[:, None]
         self.candidates = self.draw_candidates(noise)
@@ -251,9 +251,8 @@ class DigiQ(nn.Module):
 
     def states(self, heads: Heads, rows: Tensor, after: bool = False) -> Tensor:
         """What the heads see of the states of some rows, or of the states that follow them."""
-        last, now = (self.frame, self.next_frame) if after else (self.previous, self.frame)
-        frames = self.frame_features[torch.stack([last[rows], now[rows]], dim=1)].flatten(1)
-        return heads.state(self.words[rows], self.action[rows] if after else self.before[rows], frames)
+        pair, before = (self.next_pair, self.action) if after else (self.pair, self.before)
+        return heads.state(self.words[rows], before[rows], pair[rows])
 
     def learn_values(self, steps: int) -> Iterator[dict[str, Tensor]]:
         """Train the heads on eqs. (3) and (4), f frozen."""
