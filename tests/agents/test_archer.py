@@ -426,3 +426,195 @@ def test_a_policy_has_room_for_the_longest_dialogue():
     assert GPT(GPTConfig(8, 4, 8, 1, 2), torch.Generator()).config.context == 4
     for task in (TASK, archer_start.TASK):
         assert archer_start.new_policy(task).config.context == 1 + task.limit * (task.max_new + 2)
+
+
+# ------------------------------------------------------------------- the wrong answers that the assignment must reject
+
+WRONG = {
+    "utterance_logprob": {
+        "counts the oracle's tokens too": """
+def utterance_logprob(logits, ids, mask):
+    return logits.log_softmax(-1).gather(2, ids[:, :, None]).squeeze(2).sum(1)
+""",
+        "mean over the tokens": """
+def utterance_logprob(logits, ids, mask):
+    logp = logits.log_softmax(-1).gather(2, ids[:, :, None]).squeeze(2)
+    return (logp * mask).sum(1) / mask.sum(1).clamp_min(1)
+""",
+        "infinite logits outside the utterance": """
+def utterance_logprob(logits, ids, mask):
+    return (logits.log_softmax(-1).gather(2, ids[:, :, None]).squeeze(2) * mask).sum(1)
+""",
+        "logits without normalisation": """
+def utterance_logprob(logits, ids, mask):
+    logp = logits.gather(2, ids[:, :, None]).squeeze(2)
+    return torch.where(mask > 0, logp, torch.zeros_like(logp)).sum(1)
+""",
+        "shifts the tokens once more": """
+def utterance_logprob(logits, ids, mask):
+    logp = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None]).squeeze(2)
+    return torch.where(mask[:, 1:] > 0, logp, torch.zeros_like(logp)).sum(1)
+""",
+        "normalises over the tokens": """
+def utterance_logprob(logits, ids, mask):
+    logp = logits.log_softmax(1).gather(2, ids[:, :, None]).squeeze(2)
+    return torch.where(mask > 0, logp, torch.zeros_like(logp)).sum(1)
+""",
+    },
+    "archer_targets": {
+        "discounts tokens": """
+def archer_targets(reward, done, vbar_next, qbar_fresh, lengths, gamma):
+    return (reward + gamma**lengths * (1 - done) * vbar_next).detach(), qbar_fresh.detach()
+""",
+        "the maximum of the heads": """
+def archer_targets(reward, done, vbar_next, qbar_fresh, lengths, gamma):
+    best = vbar_next.max(0).values.expand_as(vbar_next)
+    return (reward + gamma * (1 - done) * best).detach(), qbar_fresh.detach()
+""",
+        "the minimum of the heads, as in SAC": """
+def archer_targets(reward, done, vbar_next, qbar_fresh, lengths, gamma):
+    low = vbar_next.min(0).values.expand_as(vbar_next)
+    return (reward + gamma * (1 - done) * low).detach(), qbar_fresh.detach()
+""",
+        "looks beyond the end": """
+def archer_targets(reward, done, vbar_next, qbar_fresh, lengths, gamma):
+    return (reward + gamma * vbar_next).detach(), qbar_fresh.detach()
+""",
+        "V aims at the goal of Q": """
+def archer_targets(reward, done, vbar_next, qbar_fresh, lengths, gamma):
+    goal = (reward + gamma * (1 - done) * vbar_next).detach()
+    return goal, goal
+""",
+        "V aims at the greater Q": """
+def archer_targets(reward, done, vbar_next, qbar_fresh, lengths, gamma):
+    goal = (reward + gamma * (1 - done) * vbar_next).detach()
+    return goal, qbar_fresh.max(0).values.expand_as(qbar_fresh).detach()
+""",
+        "discounts the reward as well": """
+def archer_targets(reward, done, vbar_next, qbar_fresh, lengths, gamma):
+    return (gamma * (reward + (1 - done) * vbar_next)).detach(), qbar_fresh.detach()
+""",
+        "lets the gradient through": """
+def archer_targets(reward, done, vbar_next, qbar_fresh, lengths, gamma):
+    return reward + gamma * (1 - done) * vbar_next, qbar_fresh
+""",
+    },
+    "archer_actor_loss": {
+        "advantage with gradient": """
+def archer_actor_loss(logp, mask, q, v, qbar, vbar):
+    advantage = q.min(0).values - v.min(0).values
+    return -(advantage * (logp * mask).sum(1)).mean()
+""",
+        "advantage of the slow copy": """
+def archer_actor_loss(logp, mask, q, v, qbar, vbar):
+    advantage = (qbar.min(0).values - vbar.min(0).values).detach()
+    return -(advantage * (logp * mask).sum(1)).mean()
+""",
+        "no value to compare with": """
+def archer_actor_loss(logp, mask, q, v, qbar, vbar):
+    return -(q.min(0).values.detach() * (logp * mask).sum(1)).mean()
+""",
+        "the least difference of the heads": """
+def archer_actor_loss(logp, mask, q, v, qbar, vbar):
+    advantage = (q - v).min(0).values.detach()
+    return -(advantage * (logp * mask).sum(1)).mean()
+""",
+        "mean over tokens": """
+def archer_actor_loss(logp, mask, q, v, qbar, vbar):
+    advantage = (q.min(0).values - v.min(0).values).detach()
+    return -(advantage * (logp * mask).sum(1) / mask.sum(1)).mean()
+""",
+        "trains on the padding": """
+def archer_actor_loss(logp, mask, q, v, qbar, vbar):
+    advantage = (q.min(0).values - v.min(0).values).detach()
+    return -(advantage * logp.sum(1)).mean()
+""",
+        "the mean of the heads": """
+def archer_actor_loss(logp, mask, q, v, qbar, vbar):
+    advantage = (q.mean(0) - v.mean(0)).detach()
+    return -(advantage * (logp * mask).sum(1)).mean()
+""",
+        "advantage counted at every token and summed": """
+def archer_actor_loss(logp, mask, q, v, qbar, vbar):
+    advantage = (q.min(0).values - v.min(0).values).detach() * mask.sum(1)
+    return -(advantage * (logp * mask).sum(1)).mean()
+""",
+        "wrong sign": """
+def archer_actor_loss(logp, mask, q, v, qbar, vbar):
+    advantage = (q.min(0).values - v.min(0).values).detach()
+    return (advantage * (logp * mask).sum(1)).mean()
+""",
+    },
+    "polyak": {
+        "tau the other way round": """
+def polyak(target, online, tau):
+    with torch.no_grad():
+        for old, new in zip(target, online, strict=True):
+            old.mul_(tau).add_((1 - tau) * new)
+""",
+        "moves the online one": """
+def polyak(target, online, tau):
+    with torch.no_grad():
+        for old, new in zip(target, online, strict=True):
+            new.mul_(1 - tau).add_(tau * old)
+""",
+        "new tensors that nobody else sees": """
+def polyak(target, online, tau):
+    for i, (old, new) in enumerate(zip(target, online, strict=True)):
+        target[i] = ((1 - tau) * old + tau * new).detach()
+""",
+        "adds without shrinking": """
+def polyak(target, online, tau):
+    with torch.no_grad():
+        for old, new in zip(target, online, strict=True):
+            old.add_(tau * new)
+""",
+        "a copy": """
+def polyak(target, online, tau):
+    with torch.no_grad():
+        for old, new in zip(target, online, strict=True):
+            old.copy_(new)
+""",
+        "returns instead of changing": """
+def polyak(target, online, tau):
+    return [(1 - tau) * old.detach() + tau * new.detach() for old, new in zip(target, online, strict=True)]
+""",
+    },
+    "info_gain": {
+        "counts objects that are out": """
+def info_gain(candidates, attribute):
+    n, yes = len(candidates), int(attribute.sum())
+    return math.log2(n) - sum(k / n * math.log2(k) for k in (yes, n - yes) if k) if candidates.any() else 0.0
+""",
+        "natural logarithms": """
+def info_gain(candidates, attribute):
+    n, yes = int(candidates.sum()), int((candidates & attribute).sum())
+    return math.log(n) - sum(k / n * math.log(k) for k in (yes, n - yes) if k) if n else 0.0
+""",
+        "the entropy that is left": """
+def info_gain(candidates, attribute):
+    n, yes = int(candidates.sum()), int((candidates & attribute).sum())
+    return sum(k / n * math.log2(k) for k in (yes, n - yes) if k) if n else 0.0
+""",
+        "does not weigh the replies": """
+def info_gain(candidates, attribute):
+    n, yes = int(candidates.sum()), int((candidates & attribute).sum())
+    return math.log2(n) - sum(math.log2(k) for k in (yes, n - yes) if k) / 2 if n else 0.0
+""",
+        "only the reply yes": """
+def info_gain(candidates, attribute):
+    n, yes = int(candidates.sum()), int((candidates & attribute).sum())
+    return (-yes / n * math.log2(yes / n) if yes else 0.0) if n else 0.0
+""",
+        "the smaller part": """
+def info_gain(candidates, attribute):
+    n, yes = int(candidates.sum()), int((candidates & attribute).sum())
+    return 2 * min(yes, n - yes) / n if n else 0.0
+""",
+        "one bit for every split": """
+def info_gain(candidates, attribute):
+    n, yes = int(candidates.sum()), int((candidates & attribute).sum())
+    return float(0 < yes < n)
+""",
+    },
+}
