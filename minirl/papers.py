@@ -236,6 +236,12 @@ PAPERS: tuple[Paper, ...] = (
         prerequisites=("sac",),
         difficulty=2,
         minutes=90,
+        status="ready",
+        outcomes=(
+            "say why a critic overestimates actions that nobody recorded, and bound it by the distance to the data",
+            "derive the gradient of the distance to a data set, and what its weight beta trades",
+            "train a policy that crosses places where every recorded action is wrong, and show by which mechanism",
+        ),
     ),
     Paper(
         slug="a2pr",

@@ -93,7 +93,7 @@ def test_layout_of_the_stitching_maze():
     count = Counter("".join(pm.LAYOUTS["stitch"].split()))
     assert count["w"] == 2
     world = pm.maze("stitch")
-    assert world.distance[world.cell("S")] == 8
+    assert world.distance[world.cell("S")] == 6
 
 
 def test_sampled_states_lie_where_they_should():
