@@ -122,6 +122,23 @@ def test_a_page_that_does_not_load_is_a_lost_episode(tmp_path):
     assert not [p for p in psutil.wait_procs(left, timeout=5)[1] if p.status() != psutil.STATUS_ZOMBIE]
 
 
+def test_played_episodes_become_a_recording_without_the_lost_ones():
+    obs = [{"pixels": np.full((60, 40, 3), i, np.uint8), "words": np.full(16, 1 + i // 3)} for i in range(6)]
+    rows = [
+        {"seed": 1, "success": 1.0, "steps": 2, "slots": 2, "obs": obs[:3], "actions": [5, 54]},
+        {"seed": 2, "lost": "the browser died"},
+        {"seed": 3, "success": 0.0, "steps": 1, "slots": 0, "obs": obs[3:5], "actions": [60]},
+    ]
+    data = miniwob.episodes(rows)
+    assert data.action.tolist() == [5, 54, 60] and data.traj.tolist() == [0, 0, 1] and data.t.tolist() == [0, 1, 0]
+    assert data.frames[data.frame, 0, 0, 0].tolist() == [0, 1, 3]
+    assert data.frames[data.next_frame, 0, 0, 0].tolist() == [1, 2, 4]
+    assert data.reward.tolist() == [0, 1, 0] and data.done.tolist() == [False, True, True]
+    assert data.slots.tolist() == [2, 2, 0] and data.words[:, 0].tolist() == [1, 1, 2] and len(data.success) == 2
+    with pytest.raises(ValueError, match="every episode was lost"):
+        miniwob.episodes(rows[1:2])
+
+
 def test_without_a_browser_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setattr(miniwob, "browser", lambda: None)
     with pytest.raises(ImportError, match="apt-get install chromium chromium-driver"):
