@@ -27,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minirl.agents import archer_start
-from minirl.agents.archer_dialogues import Dialogue, converse, say, stream, summary
 from minirl.core.seeding import torch_generator
+from minirl.lm.dialogues import Dialogue, converse, say, stream, summary
 from minirl.lm.gpt import GPT, Head
 from minirl.lm.logp import score
 from minirl.lm.tasks.guess import Guess

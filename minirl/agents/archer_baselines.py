@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from minirl.agents.archer import ArCHer, Config, step, utterance_codes
-from minirl.agents.archer_dialogues import Dialogue, Stream, converse, say, stream, summary, token_logp
 from minirl.core.seeding import torch_generator
+from minirl.lm.dialogues import Dialogue, Stream, converse, say, stream, summary, token_logp
 from minirl.lm.gpt import GPT, Head
 from minirl.lm.rl_core import gae, masked_mean, ppo_clip, whiten
 from minirl.lm.tasks.guess import Guess

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from minirl.agents.archer_dialogues import converse, recorded, stream, summary, token_logp
 from minirl.lm import setup_threads
+from minirl.lm.dialogues import converse, recorded, stream, summary, token_logp
 from minirl.lm.gpt import GPT, GPTConfig
 from minirl.lm.rl_core import masked_mean
 from minirl.lm.tasks.twenty_questions import TwentyQuestions, rules

@@ -15,13 +15,13 @@ import torch
 from minirl.agents import archer_start
 from minirl.agents.archer import ArCHer, Config
 from minirl.agents.archer_baselines import CHAI, PPO, FilteredBC, PPOConfig
-from minirl.agents.archer_dialogues import Dialogue, converse, summary
+from minirl.lm.dialogues import Dialogue, converse, summary
 from minirl.reproduce import claim, interval, metric
 
 SOURCES = (
     "minirl/agents/archer.py",
     "minirl/agents/archer_baselines.py",
-    "minirl/agents/archer_dialogues.py",
+    "minirl/lm/dialogues.py",
     "minirl/agents/archer_start.py",
     "minirl/agents/checkpoints/archer.safetensors",
     "minirl/core/seeding.py",

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from minirl.agents import archer, archer_baselines, archer_start
 from minirl.agents.archer import ArCHer, Config, Critic, Replay
 from minirl.agents.archer_baselines import CHAI, PPO, FilteredBC, PPOConfig, Reinforce
-from minirl.agents.archer_dialogues import Dialogue, converse, recorded, say, stream, token_logp
 from minirl.experiments import archer as experiment
+from minirl.lm.dialogues import Dialogue, converse, recorded, say, stream, token_logp
 from minirl.lm.gpt import GPT, GPTConfig
 from minirl.lm.logp import score
 from minirl.lm.rl_core import gae

@@ -1,4 +1,4 @@
-"""Dialogues of a language model with an oracle, and how they become tensors: what ArCHer and its baselines share.
+"""Dialogues of a language model with an oracle, turn by turn, and how they become tensors.
 
 Shapes: E dialogues, T tokens of a dialogue, H turns of a dialogue, B turns in all, D width. An utterance ends with <eos>.
 """
