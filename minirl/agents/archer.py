@@ -40,7 +40,7 @@ from minirl.lm.tok import BOS, left_pad, right_pad
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults play twenty questions in about a minute; comments give the paper's values where ours differ."""
+    """Defaults are for twenty questions; comments give the paper's values where ours differ."""
 
     episodes: int = 64  # dialogues of a rollout, one rollout an iteration (128)
     gamma: float = 0.95  # discount a turn, in [0, 1]; tokens are not discounted
@@ -52,7 +52,7 @@ class Config:
     critic_lr: float = 3e-4  # Adam step size (2e-5)
     actor_steps: int = 3  # an iteration
     actor_turns: int = 128  # turns of an actor step (256)
-    policy_lr: float = 3e-4  # Adam step size (1e-6)
+    policy_lr: float = 1e-4  # Adam step size (1e-6)
     warmup: int = 4  # iterations in which only the critic learns (20)
     max_grad_norm: float = 1.0  # bound of the gradient norm
     token_baseline: bool = False  # subtract a baseline from the advantage at each token, eq. (9)
