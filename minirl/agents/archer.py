@@ -28,12 +28,11 @@ from torch.nn import functional as F
 
 from minirl.agents import archer_start
 from minirl.core.seeding import torch_generator
+from minirl.lm.dialogues import Dialogue, converse, say, stream, summary
 from minirl.lm.gpt import GPT, Head
 from minirl.lm.logp import score
-from minirl.lm.sample import sample
-from minirl.lm.tasks.guess import Guess, Play
-from minirl.lm.tasks.twenty_questions import bits_learned
-from minirl.lm.tok import BOS, EOS, left_pad, right_pad
+from minirl.lm.tasks.guess import Guess
+from minirl.lm.tok import BOS, left_pad, right_pad
 
 # Shapes: B turns, L tokens of an utterance, E dialogues, T tokens of a dialogue, H turns of a dialogue, D width.
 # An utterance ends with <eos>. Pairs of numbers (2, B) belong to the heads 1 and 2.
@@ -41,18 +40,19 @@ from minirl.lm.tok import BOS, EOS, left_pad, right_pad
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults play twenty questions in about a minute; comments give the paper's values where ours differ."""
+    """Defaults are for twenty questions; comments give the paper's values where ours differ."""
 
     episodes: int = 64  # dialogues of a rollout, one rollout an iteration (128)
     gamma: float = 0.95  # discount a turn, in [0, 1]; tokens are not discounted
     tau: float = 0.1  # share of the online critic that the target takes over after each critic step
     buffer: int = 20_000  # turns that are kept (100,000)
+    replay: bool = True  # False: forget everything before each rollout
     critic_steps: int = 20  # an iteration (50)
     critic_dialogues: int = 16  # dialogues of a critic step, with all their turns (256 turns)
     critic_lr: float = 3e-4  # Adam step size (2e-5)
     actor_steps: int = 3  # an iteration
     actor_turns: int = 128  # turns of an actor step (256)
-    policy_lr: float = 3e-4  # Adam step size (1e-6)
+    policy_lr: float = 1e-4  # Adam step size (1e-6)
     warmup: int = 4  # iterations in which only the critic learns (20)
     max_grad_norm: float = 1.0  # bound of the gradient norm
     token_baseline: bool = False  # subtract a baseline from the advantage at each token, eq. (9)
@@ -68,103 +68,7 @@ class Config:
             raise ValueError(f"need 0 <= gamma <= 1 and 0 < tau <= 1, got {self.gamma} and {self.tau}")
 
 
-# ------------------------------------------------------------------------------------------------ dialogues
-
-
-@dataclass(frozen=True)
-class Dialogue:
-    """A finished game as token ids. H turns."""
-
-    states: tuple[tuple[int, ...], ...]  # H texts before each utterance, <bos> in front; each begins the next
-    utterances: tuple[tuple[int, ...], ...]  # H, as they were sampled
-    rewards: tuple[float, ...]  # H
-    play: Play
-
-    @property
-    def score(self) -> float:
-        """The return: rewards are not discounted here."""
-        return sum(self.rewards)
-
-
-def say(policy: GPT, states: Sequence[Sequence[int]], task: Guess, generator: torch.Generator, temperature=1.0):
-    """What the policy says in each state: B tuples of token ids. Rows of like length are sampled together."""
-    order = sorted(range(len(states)), key=lambda i: len(states[i]))
-    said = [()] * len(states)
-    for start in range(0, len(order), 256):
-        rows = order[start : start + 256]
-        ids, n_pad = left_pad([states[i] for i in rows])
-        drawn = sample(policy, ids, n_pad, max_new=task.max_new, generator=generator, temperature=temperature)
-        for i, tokens, n in zip(rows, drawn.tokens.tolist(), drawn.lengths.tolist(), strict=True):
-            said[i] = tuple(tokens[:n])
-    return said
-
-
-def converse(task: Guess, plays: Sequence[Play], choose) -> list[Dialogue]:
-    """Play these games to their end, side by side. choose(states) -> an utterance for each, as token ids.
-
-    A state is all that was said so far, invalid questions too, and the oracle's replies.
-    """
-    plays, encode = list(plays), task.tokenizer.encode
-    states, said = [[(BOS,)] for _ in plays], [[] for _ in plays]
-    while running := [i for i, play in enumerate(plays) if not play.done]:
-        for i, tokens in zip(running, choose([states[i][-1] for i in running]), strict=True):
-            plays[i] = task.act(plays[i], task.tokenizer.decode(tokens, special=True))
-            text = tokens[:-1] if tokens[-1] == EOS else tokens
-            said[i].append(tokens)
-            states[i].append((*states[i][-1], *text, *encode(plays[i].turns[-1].reply)))
-    rewards = [tuple(turn.reward for turn in play.turns) for play in plays]
-    return [Dialogue(tuple(s[:-1]), tuple(u), r, p) for s, u, r, p in zip(states, said, rewards, plays, strict=True)]
-
-
-def recorded(task: Guess, play: Play) -> Dialogue:
-    """A finished game that somebody played in texts, as a dialogue."""
-    states, said = [(BOS,)], []
-    for turn in play.turns:
-        text = tuple(task.tokenizer.encode(turn.text))
-        said.append((*text, EOS))
-        states.append((*states[-1], *text, *task.tokenizer.encode(turn.reply)))
-    return Dialogue(tuple(states[:-1]), tuple(said), tuple(turn.reward for turn in play.turns), play)
-
-
-@dataclass(frozen=True)
-class Stream:
-    """E dialogues as rows of tokens, so that one pass of a causal model sees every turn of each. B turns in all."""
-
-    ids: Tensor  # (E, T) everything up to the last utterance and with it, padded on the right
-    target: Tensor  # (E, T) the token of an utterance that is to follow each column; <eos> after a whole sentence
-    mask: Tensor  # (E, T) 1 where a token of an utterance follows
-    ends: Tensor  # (E, H) column where the state of each turn ends
-    last: Tensor  # (E, H) column where the last token of each utterance is the target
-    real: Tensor  # (E, H) bool: there is such a turn; [real] selects the B turns in order
-    reward: Tensor  # (B,)
-    terminated: Tensor  # (B,) 1 at the last turn
-
-
-def stream(dialogues: Sequence[Dialogue]) -> Stream:
-    """Dialogues as tensors."""
-    ids, _ = right_pad([d.states[-1] + d.utterances[-1][:-1] for d in dialogues])
-    H, T = max(len(d.rewards) for d in dialogues), ids.shape[1]
-    target, ends, last = [], [], []
-    for d in dialogues:
-        row, lengths = [-1] * T, [len(state) for state in d.states]
-        for n, said in zip(lengths, d.utterances, strict=True):
-            row[n - 1 : n - 1 + len(said)] = said
-        target.append(row)
-        rest = [0] * (H - len(lengths))
-        ends.append([n - 1 for n in lengths] + rest)
-        last.append([n + len(said) - 2 for n, said in zip(lengths, d.utterances, strict=True)] + rest)
-    target, ends, last = torch.tensor(target), torch.tensor(ends), torch.tensor(last)
-    mask = (target >= 0).float()
-    lengths = torch.tensor([len(d.rewards) for d in dialogues])[:, None]
-    real, final = torch.arange(H) < lengths, torch.arange(H) == lengths - 1
-    reward = torch.tensor([r for d in dialogues for r in d.rewards])
-    return Stream(ids, target.clamp_min(0), mask, ends, last, real, reward, final[real].float())
-
-
-def token_logp(policy: GPT, data: Stream) -> tuple[Tensor, Tensor]:
-    """Log-probabilities (E, T) of the tokens of all utterances, 0 elsewhere, and the hidden layer (E, T, D) before each."""
-    logits, hidden = policy(data.ids)
-    return logits.log_softmax(-1).gather(2, data.target[..., None]).squeeze(-1) * data.mask, hidden
+# ------------------------------------------------------------------------------------------------ the replay
 
 
 class Replay:
@@ -368,21 +272,12 @@ class ArCHer(nn.Module):
         """
         for i in range(iterations):
             data = self.rollout()
+            if not self.config.replay:
+                self.replay = Replay(self.config.buffer)
             self.replay.add(data)
             log = {"step": (i + 1) * self.config.episodes, "progress": (i + 1) / iterations, **summary(data)}
             log["critic_loss"] = self.update_critic()
             yield log | (self.update_actor() if i >= self.config.warmup else {})
-
-
-def summary(dialogues: Sequence[Dialogue]) -> dict[str, float]:
-    """Means over dialogues: "return", "solved", "bits" learned by the first 3 turns, and "valid", of utterances."""
-    texts = [turn for d in dialogues for turn in d.play.turns]
-    return {
-        "return": float(np.mean([d.score for d in dialogues])),
-        "solved": float(np.mean([d.rewards[-1] == 0 for d in dialogues])),
-        "bits": float(np.mean([bits_learned(d.play) for d in dialogues])),
-        "valid": float(np.mean([turn.reply in ("yes", "no") for turn in texts])),
-    }
 
 
 def step(optimiser: torch.optim.Optimizer, loss: Tensor, module: nn.Module, max_norm: float) -> None:

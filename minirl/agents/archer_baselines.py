@@ -16,20 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minirl.agents.archer import (
-    ArCHer,
-    Config,
-    Dialogue,
-    Stream,
-    converse,
-    say,
-    step,
-    stream,
-    summary,
-    token_logp,
-    utterance_codes,
-)
+from minirl.agents.archer import ArCHer, Config, step, utterance_codes
 from minirl.core.seeding import torch_generator
+from minirl.lm.dialogues import Dialogue, Stream, converse, say, stream, summary, token_logp
 from minirl.lm.gpt import GPT, Head
 from minirl.lm.rl_core import gae, masked_mean, ppo_clip, whiten
 from minirl.lm.tasks.guess import Guess

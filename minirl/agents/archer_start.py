@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from minirl.lm import setup_threads
+from minirl.lm.dialogues import converse, recorded, stream, summary, token_logp
 from minirl.lm.gpt import GPT, GPTConfig
 from minirl.lm.rl_core import masked_mean
 from minirl.lm.tasks.twenty_questions import TwentyQuestions, rules
@@ -42,7 +43,7 @@ def new_policy(task: TwentyQuestions = TASK, seed: int = 0, width: int = 64, lay
 
 def fine_tune(policy: GPT, task: TwentyQuestions = TASK, steps: int = STEPS, seed: int = 0) -> Iterator[dict]:
     """Maximum likelihood of the weak questioner's utterances: a generator of {"step", "progress", "loss"}."""
-    from minirl.agents.archer import recorded, step, stream, token_logp
+    from minirl.agents.archer import step
 
     rng = np.random.default_rng(seed)
     plays = [task.reset(rng) for _ in range(DIALOGUES)]
@@ -93,7 +94,7 @@ def make() -> dict:
     """Train policy and critic, write them, and return the manifest."""
     from tqdm import tqdm
 
-    from minirl.agents.archer import ArCHer, Config, converse, summary
+    from minirl.agents.archer import ArCHer, Config
 
     model = new_policy()
     with tqdm(total=STEPS, unit="step") as bar:

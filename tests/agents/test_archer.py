@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import torch
 from torch.nn import functional as F
 
 from minirl.agents import archer, archer_baselines, archer_start
-from minirl.agents.archer import ArCHer, Config, Critic, Replay, converse, say, stream, token_logp
+from minirl.agents.archer import ArCHer, Config, Critic, Replay
 from minirl.agents.archer_baselines import CHAI, PPO, FilteredBC, PPOConfig, Reinforce
+from minirl.experiments import archer as experiment
+from minirl.lm.dialogues import Dialogue, converse, recorded, say, stream, token_logp
 from minirl.lm.gpt import GPT, GPTConfig
 from minirl.lm.logp import score
 from minirl.lm.rl_core import gae
@@ -211,7 +214,7 @@ def test_a_recorded_game_is_the_dialogue_of_the_same_sentences():
         again = converse(
             TASK, [TASK.start(play.secret)], lambda _, s=said: [(*TASK.tokenizer.encode(next(s).text), EOS)]
         )[0]
-        once = archer.recorded(TASK, play)
+        once = recorded(TASK, play)
         assert (once.states, once.utterances, once.rewards) == (again.states, again.utterances, again.rewards)
 
 
@@ -284,7 +287,7 @@ def test_the_replay_keeps_the_newest_dialogues():
     assert replay.dialogues == dialogues[-2:] and replay.turns == 8
     assert set(map(id, replay.sample(50, np.random.default_rng(0)))) == set(map(id, dialogues[-2:]))
     with pytest.raises(ValueError, match="reward"):
-        replay.add([archer.Dialogue(((1,),), ((2,),), (float("nan"),), dialogues[0].play)])
+        replay.add([Dialogue(((1,),), ((2,),), (float("nan"),), dialogues[0].play)])
 
 
 # ------------------------------------------------------------------------------------------------------- learning
@@ -398,11 +401,11 @@ def test_chai_says_the_best_of_five_and_never_changes_its_policy(monkeypatch):
 
 def test_reinforce_makes_a_likely_loser_less_likely(monkeypatch):
     agent = Reinforce(PPOConfig(episodes=2, policy_lr=1e-3), TASK, tiny())
-    win = archer.recorded(TASK, TASK.act(TASK.start(0), "is it the dog?"))
+    win = recorded(TASK, TASK.act(TASK.start(0), "is it the dog?"))
     play = TASK.start(1)
     for _ in range(4):
         play = TASK.act(play, "is it alive?")
-    lose = archer.recorded(TASK, play)
+    lose = recorded(TASK, play)
     monkeypatch.setattr(agent, "rollout", lambda: [win, lose])
     data = stream([win, lose])
     before = token_logp(agent.policy, data)[0].sum(1).detach()
@@ -422,10 +425,95 @@ def test_the_shipped_start_refuses_a_damaged_file(tmp_path, monkeypatch):
         archer_start.policy()
 
 
+def test_the_shipped_start_is_intact_and_plays_as_its_manifest_says():
+    """96 dialogues: a standard error of about 0.16 turns; 0.9 turns are more than five of them."""
+    agent = ArCHer(Config(), warm=True)
+    state, shipped = agent.critic.state_dict(), archer_start.part("critic")
+    assert state.keys() == shipped.keys() and all(torch.equal(state[k], shipped[k]) for k in state)
+    task, rng = archer_start.TASK, np.random.default_rng(7)
+    played = converse(task, [task.reset(rng) for _ in range(96)], agent.act)
+    known = json.loads(archer_start.MANIFEST.read_text())
+    assert np.mean([d.score for d in played]) == pytest.approx(known["return"], abs=0.9)
+
+
 def test_a_policy_has_room_for_the_longest_dialogue():
     assert GPT(GPTConfig(8, 4, 8, 1, 2), torch.Generator()).config.context == 4
     for task in (TASK, archer_start.TASK):
         assert archer_start.new_policy(task).config.context == 1 + task.limit * (task.max_new + 2)
+
+
+# ----------------------------------------------------------------------------------------------------- experiment
+
+
+def made_up(change=None):
+    """Runs in which every claim holds; change(arm, seed, metrics, curve) may alter them."""
+    runs = []
+    for arm, seed in experiment.plan(3):
+        if arm == "start":
+            metrics, curve = {"return": -7.0, "bits": 1.5, "valid": 0.95, "solved": 0.2}, []
+        else:
+            fast = arm == "ArCHer"
+            final = -5.0 + 0.1 * seed if fast else -6.5 + 0.05 * seed
+            metrics = {"final return": final, "final bits": 2.6, "final valid": 1.0, "critic correlation": 0.8}
+            curve = [[64 * i, -7.0 if i < (10 if fast else 25) else -5.5] for i in range(1, 31)]
+        if change:
+            change(arm, seed, metrics, curve)
+        runs.append({"arm": arm, "seed": seed, "metrics": metrics, "curves": {"return": curve}})
+    return {c["id"]: c["verdict"] for c in experiment.claims(runs)}
+
+
+def test_verdicts_follow_the_numbers():
+    held = made_up()
+    assert all(held[i] == "reproduced" for i in ("C1", "C2a", "C2b", "C3", "C4a", "C4b", "C5"))
+    assert held["C6"] == "cannot be shown here"
+
+    def set_metric(who, key, value):
+        return lambda arm, seed, metrics, curve: metrics.update({key: value}) if arm == who else None
+
+    for arm, key, value, fails in (
+        ("filtered BC", "final return", -5.1, "C2a"),
+        ("CHAI", "final return", -5.1, "C2b"),
+        ("ArCHer", "final bits", 2.3, "C3"),
+        ("ArCHer, no replay", "final return", -4.9, "C4a"),
+        ("ArCHer, no warm-up", "final return", -4.9, "C4b"),
+        ("ArCHer", "critic correlation", 0.5, "C5"),
+    ):
+        found = made_up(set_metric(arm, key, value))
+        assert [i for i in held if found[i] != held[i]] == [fails]
+
+
+def test_a_ratio_is_claimed_only_against_a_baseline_that_works():
+    def failed(arm, seed, metrics, curve):
+        if arm.startswith("PPO"):
+            metrics["final return"] = -7.5
+
+    def never(arm, seed, metrics, curve):
+        if arm == "ArCHer":
+            curve[:] = [[x, -7.0] for x, _ in curve]
+
+    def early(arm, seed, metrics, curve):
+        if arm.startswith("PPO"):
+            curve[:] = [[x, -7.0 if x < 64 * 12 else -5.5] for x, _ in curve]
+
+    assert made_up(failed)["C1"] == "cannot be shown here"
+    assert made_up(never)["C1"] == made_up(early)["C1"] == "not reproduced"
+
+
+def test_the_running_mean_must_reach_the_goal():
+    run = {"curves": {"return": [[64 * i, -7.0 + (i == 3) * 3] for i in range(1, 8)]}}
+    assert experiment.dialogues_until(run, -6.0) == float("inf")  # one lucky rollout is not enough
+    assert experiment.dialogues_until(run, -6.5) == 64 * 4
+
+
+def test_a_critic_that_knows_the_returns_correlates_with_them(monkeypatch):
+    """In a game of one turn V(s) is the same everywhere; in a longer one the turns left decide. A critic that reads
+    them off the length of the text correlates with the rollouts."""
+    agent = ArCHer(Config(), TASK, tiny())
+    monkeypatch.setattr(agent.critic, "read", lambda ids, ends: ends.float()[..., None])
+    monkeypatch.setattr(agent.critic, "v", lambda code: code[..., 0].expand(2, 1, 1))
+    assert experiment.critic_correlation(agent, 100, states=12, rollouts=2) > 0.9
+    with pytest.raises(ValueError, match="unknown arm 'SAC'"):
+        experiment.build("SAC", 0)
 
 
 # ------------------------------------------------------------------- the wrong answers that the assignment must reject
