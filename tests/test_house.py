@@ -86,17 +86,10 @@ MAY_IMPORT = {
 # A paper that builds on another in the literature may import it, and a long paper the second file that it is split
 # into: {"part/slug": {"part/slug", ...}}.
 BUILDS_ON = {
-<<<<<<< HEAD
     "agents/archer": {"agents/archer_start"},
     "agents/archer_baselines": {"agents/archer", "agents/archer_start"},
     "agents/archer_start": {"agents/archer"},
     "theory/sqirl": {"theory/sqirl_exact", "theory/sqirl_regressors"},
-=======
-    "theory/sqirl": {"theory/sqirl_exact", "theory/sqirl_regressors"},
-    "agents/archer": {"agents/archer_start"},
-    "agents/archer_start": {"agents/archer"},
-    "agents/archer_baselines": {"agents/archer"},
->>>>>>> archer
 }
 
 
