@@ -71,6 +71,7 @@ bench: setup  ## speed beside peers, or beside the arithmetic that cannot be avo
 	$(PY) tests/bench/fly.py
 	$(PY) tests/bench/lm.py
 	$(PY) tests/bench/offline.py
+	$(PY) tests/bench/phone.py
 	$(PY) tests/bench/worlds.py
 
 grade: setup  ## grade notebooks: make grade NB=exercises/sac/sac.ipynb

@@ -256,7 +256,14 @@ PAPERS: tuple[Paper, ...] = (
         ),
         prerequisites=("prdc",),
         difficulty=3,
-        minutes=100,
+        minutes=150,
+        status="ready",
+        outcomes=(
+            "prove that a behaviour policy restricted to its good actions is nowhere worse, and check it exactly",
+            "derive the loss of a conditional VAE, and say which distribution it fits when bad samples are weighted 0",
+            "predict from the share of good actions and the noise of the critics when an advantage filter fails",
+            "tell by ablation which parts of a method carry its effect on a data set, and which do not",
+        ),
     ),
     Paper(
         slug="odice",

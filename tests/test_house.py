@@ -85,7 +85,12 @@ MAY_IMPORT = {
 }
 # A paper that builds on another in the literature may import it, and a long paper the second file that it is split
 # into: {"part/slug": {"part/slug", ...}}.
-BUILDS_ON = {"theory/sqirl": {"theory/sqirl_exact", "theory/sqirl_regressors"}}
+BUILDS_ON = {
+    "agents/archer": {"agents/archer_start"},
+    "agents/archer_baselines": {"agents/archer", "agents/archer_start"},
+    "agents/archer_start": {"agents/archer"},
+    "theory/sqirl": {"theory/sqirl_exact", "theory/sqirl_regressors"},
+}
 
 
 def forbidden_imports(path):

@@ -46,7 +46,7 @@ class Family:
 
 FAMILIES = {
     "pendulum": Family("Pendulum-v1", 8_000, 20_000, 500, (64, 64), 1e-3, 128, 500),
-    "hopper": Family("Hopper-v5", 150_000, 50_000, 5_000),
+    "hopper": Family("Hopper-v5", 60_000, 50_000, 2_500),
 }
 LEVELS = {
     "random": "uniformly random actions",

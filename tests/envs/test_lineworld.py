@@ -88,7 +88,11 @@ def test_success_of_known_policies():
 def test_environment_keeps_gymnasiums_rules():
     check_env(gym.make("LineWorld-v0").unwrapped, skip_render_check=True)
     check_env(gym.make("LineWorldTrap-v0").unwrapped, skip_render_check=True)
-    for name, line in (("LineWorld-v0", lw.PLAIN), ("LineWorldTrap-v0", lw.TRAP), ("LineWorldShortTrap-v0", lw.SHORT_TRAP)):
+    for name, line in (
+        ("LineWorld-v0", lw.PLAIN),
+        ("LineWorldTrap-v0", lw.TRAP),
+        ("LineWorldShortTrap-v0", lw.SHORT_TRAP),
+    ):
         assert gym.make(name).unwrapped.line == line
 
 

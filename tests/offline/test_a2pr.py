@@ -245,7 +245,8 @@ def filtered_policy_value(P, R, beta, gamma):
 def filtered_policy_value(P, R, beta, gamma):
     S = len(R)
     kept = beta * (R > (beta * R).sum(1, keepdims=True))
-    new = kept / kept.sum(1, keepdims=True)
+    mass = kept.sum(1, keepdims=True)
+    new = np.where(mass > 0, kept / np.where(mass > 0, mass, 1), beta)
     return np.linalg.solve(np.eye(S) - gamma * (new[:, :, None] * P).sum(1), (new * R).sum(1))
 """,
     },

@@ -1,0 +1,1 @@
+"""Language agents: one file per paper, and the baselines they are compared with."""
