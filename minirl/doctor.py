@@ -69,6 +69,7 @@ def checks() -> Iterator[tuple[str, str, str]]:
     except ImportError as error:
         yield "PROBLEM", "checkpoints", str(error)
     yield data_sets()
+    yield from starts()
     for p in (p for p in PAPERS if p.status == "ready"):
         missing = [
             f
@@ -103,6 +104,22 @@ def data_sets() -> tuple[str, str, str]:
     except (ImportError, ValueError) as error:
         return "PROBLEM", "data sets", str(error)
     return "ok", "data sets", f"{len(names)} shipped, intact"
+
+
+def starts() -> Iterator[tuple[str, str, str]]:
+    """Whether the agents with which chapters begin can be read."""
+    try:
+        from minirl.agents import archer_start
+        from minirl.envs import phone_agents
+    except ImportError as error:
+        yield "PROBLEM", "starting agents", str(error)
+        return
+    for name, read in (("phone-base", phone_agents.base_agent), ("archer", archer_start.weights)):
+        try:
+            read()
+            yield "ok", name, "checkpoint intact"
+        except ValueError as error:
+            yield "PROBLEM", name, str(error)
 
 
 def report() -> int:
