@@ -1,7 +1,9 @@
 """Agents and data for PhoneSim that several chapters share: networks, roll-outs, offline data, and the base agent.
 
-The base agent is behaviour cloning of `noisy_row`, of its probabilities: a policy that knows the phone and slips like a person. Its weights come
-with the course; `python -m minirl.envs.phone_agents` trains them again from the seed.
+The base agent is behaviour cloning of `habit_row`, of its probabilities: a policy that knows the phone, slips like a person
+and has bad habits on some screens. It learns first on the screens that a noisy oracle visits, then on those it visits
+itself, as in DAgger (Ross, Gordon, Bagnell, AISTATS 2011). Its weights come with the course; `python -m
+minirl.envs.phone_agents` trains them again from the seed.
 Letters: B batch, N phones side by side, n transitions, M frames, A actions.
 """
 
@@ -32,8 +34,9 @@ from minirl.envs.phone import (
     VOCABULARY,
     PhoneConfig,
     PhoneSim,
+    State,
 )
-from minirl.envs.phone_oracle import World, noisy_row
+from minirl.envs.phone_oracle import World, habit_row, noisy_row
 
 # --------------------------------------------------------------------------------------------------------- networks
 
@@ -102,7 +105,7 @@ class PolicyHead(nn.Module):
     dot product; both give the logit of tapping a cell. The seven other actions depend on goal, summary and the best cells.
     """
 
-    context_width = 96
+    context_width, features_width = 96, 97
 
     def __init__(self, generator: torch.Generator, width: int = 48):
         super().__init__()
@@ -122,12 +125,25 @@ class PolicyHead(nn.Module):
         summary = F.relu(self.screen(cells.flatten(1)))
         return F.relu(self.both(torch.cat([summary, self.words(words)], 1)))
 
-    def forward(self, cells: Tensor, words: Tensor) -> Tensor:
+    def parts(self, cells: Tensor, words: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of every cell features (B, 54, 32) and how well it matches what is looked for (B, 54, 1); of the rest (B, 128)."""
         context = self.context(cells, words)
         scale, shift = self.film(context)[:, None].chunk(2, 2)
-        x = F.relu(self.mix(F.relu(self.cell(cells) * (1 + scale) + shift)))  # (B, 54, 32)
-        match = (self.key(cells) @ self.query(context)[:, :, None]).squeeze(2)  # (B, 54): is this what is looked for?
-        return torch.cat([self.tap(x).squeeze(2) + match, self.rest(torch.cat([context, x.amax(1)], 1))], 1)
+        x = F.relu(self.mix(F.relu(self.cell(cells) * (1 + scale) + shift)))
+        match = self.key(cells) @ self.query(context)[:, :, None]
+        return x, match, torch.cat([context, x.amax(1)], 1)
+
+    def forward(self, cells: Tensor, words: Tensor) -> Tensor:
+        x, match, rest = self.parts(cells, words)
+        return torch.cat([(self.tap(x) + match).squeeze(2), self.rest(rest)], 1)
+
+    def features(self, cells: Tensor, words: Tensor, action: Tensor) -> Tensor:
+        """(B, N, 97) what the last layers see of the actions (B, N): 33 numbers of the tapped cell, or 64 for one that is no tap."""
+        x, match, rest = self.parts(cells, words)
+        tap, place = (action < CELLS)[..., None], action.clamp_max(CELLS - 1)[..., None].expand(-1, -1, 33)
+        under = torch.cat([x, match], 2).gather(1, place)
+        hidden = self.rest[:2](rest)[:, None].expand(-1, action.shape[1], -1)
+        return torch.cat([torch.where(tap, under, 0.0), torch.where(tap, 0.0, hidden)], 2)
 
 
 class PhonePolicy(nn.Module):
@@ -164,10 +180,10 @@ def network_actor(policy: nn.Module, temperature: float = 1.0) -> Actor:
 
 
 class NoisyActor:
-    """`noisy_row` of every phone, with the worlds it needs found once an episode. eps as there, or one for each goal."""
+    """`noisy_row` (or `habit_row`) of every phone, with the worlds it needs found once an episode. eps as there."""
 
-    def __init__(self, eps: float):
-        self.eps, self.worlds = eps, {}
+    def __init__(self, eps: float, row: Callable[[World, State, float], np.ndarray] = noisy_row):
+        self.eps, self.row, self.worlds = eps, row, {}
 
     def __call__(self, pixels: np.ndarray, words: np.ndarray, phones: list[PhoneSim]) -> np.ndarray:
         rows = []
@@ -180,7 +196,7 @@ class NoisyActor:
             if known is None or known.layout is not phone.layout:
                 quiet = PhoneConfig(popup=0, lag=0, horizon=phone.config.horizon)
                 known = self.worlds[key] = World(phone.goal, phone.layout, phone.state, quiet)
-            rows.append(noisy_row(known, phone.state, self.eps))
+            rows.append(self.row(known, phone.state, self.eps))
         return np.stack(rows)
 
 
@@ -234,9 +250,16 @@ class Episodes:
 
 
 def roll_out(
-    actor: Actor, goals: Sequence[int], seed: int, config: PhoneConfig | None = None, parallel: int = 64
+    actor: Actor,
+    goals: Sequence[int],
+    seed: int,
+    config: PhoneConfig | None = None,
+    parallel: int = 64,
+    label: Actor | None = None,
 ) -> Episodes:
     """One episode for each goal of the list, `parallel` phones at a time; deterministic by seed.
+
+    The chances that are recorded are those of `label`, if there is one: what another actor would have done.
 
     Episode i has a phone seeded by (seed, i), so two actors meet the same layouts. Episodes are numbered as in `goals`.
     """
@@ -246,7 +269,7 @@ def roll_out(
     frames: list[np.ndarray] = []
     queue = list(enumerate(goals))[::-1]
     live: list = []
-    phones = [PhoneSim(config=config) for _ in range(min(parallel, len(queue)))]
+    idle = [PhoneSim(config=config) for _ in range(min(parallel, len(queue)))]
 
     def begin(phone: PhoneSim) -> list | None:
         if not queue:
@@ -257,13 +280,16 @@ def roll_out(
         records[number], starts[number] = [], (phone.layout, phone.state)
         return [phone, number, obs, len(frames) - 1]
 
-    live = [item for phone in phones if (item := begin(phone))]
+    live = [item for phone in idle if (item := begin(phone))]
     while live:
         pixels = np.stack([obs["pixels"] for _, _, obs, _ in live])
         words = np.stack([obs["words"] for _, _, obs, _ in live])
-        chances = actor(pixels, words, [phone for phone, *_ in live])
+        phones = [phone for phone, *_ in live]
+        chances = actor(pixels, words, phones)
         upto = chances.cumsum(1)
         actions = (upto < rng.random((len(live), 1)) * upto[:, -1:]).sum(1)
+        if label is not None:
+            chances = label(pixels, words, phones)
         following = []
         for item, action, chance in zip(live, actions.tolist(), chances.astype(np.float32), strict=True):
             phone, number, _, frame = item
@@ -356,8 +382,12 @@ REMAKE = "`python -m minirl.envs.phone_agents` makes it anew"
 class Recipe:
     """How the base agent is made."""
 
-    episodes: int = 2_500  # of the noisy policy, on the goals of the train split
-    eps: float = 0.2  # how often that policy slips
+    episodes: tuple[int, int] = (
+        3_000,
+        4_000,
+    )  # of the noisy oracle, then of the network itself; goals of the train split
+    wander: float = 0.35  # eps of the noisy oracle that visits screens
+    eps: float = 0.12  # how often the policy that is cloned slips, habits aside
     epochs: int = 12
     batch: int = 64
     lr: float = 3e-3
@@ -372,38 +402,45 @@ def clone(
 ) -> Iterator[dict]:
     """Behaviour cloning on all transitions, a cosine schedule on Adam; yields {"epoch", "loss"} after every epoch.
 
-    soft: towards the recorded chances of the actor, (n, A), rather than the action that was drawn from them.
+    soft: towards the recorded chances, (n, A), rather than the action that was drawn; spoiled states, which have none, are left out.
     """
     generator = torch_generator(seed, 1)
     optimiser = torch.optim.Adam(policy.parameters(), lr, fused=True)
-    steps = epochs * -(-len(data) // batch)
+    kept = torch.tensor([i for i in range(len(data)) if not (soft and data.oracle["states"][i].ruined)])
+    steps = epochs * -(-len(kept) // batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     words, target = torch.as_tensor(data.words), torch.as_tensor(data.oracle["chances"] if soft else data.action)
     for epoch in range(epochs):
         total = 0.0
-        for rows in torch.randperm(len(data), generator=generator).split(batch):
+        for rows in kept[torch.randperm(len(kept), generator=generator)].split(batch):
             loss = F.cross_entropy(policy(data.frames[data.frame[rows]], words[rows]), target[rows])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
             total += float(loss.detach()) * len(rows)
-        yield {"epoch": epoch + 1, "loss": total / len(data)}
+        yield {"epoch": epoch + 1, "loss": total / len(kept)}
 
 
 def train_base(recipe: Recipe = RECIPE) -> Iterator[dict]:
-    """Train the base agent; the last log carries it as "policy"."""
-    data = offline_dataset([(NoisyActor(recipe.eps), 1.0)], recipe.episodes, recipe.seed)
-    policy = PhonePolicy(torch_generator(recipe.seed))
-    for log in clone(policy, data, recipe.epochs, recipe.batch, recipe.lr, recipe.seed, soft=True):
-        yield log | {"policy": policy, "data_success": float(data.success.mean())}
+    """Train the base agent in two rounds; logs have "round" and carry the network as "policy"."""
+    actor, parts = NoisyActor(recipe.wander), []
+    for i, episodes in enumerate(recipe.episodes):
+        label = NoisyActor(recipe.eps, habit_row)
+        goals = goals_of("train", episodes, recipe.seed + i)
+        parts.append(roll_out(actor, goals, recipe.seed + i, label=label))
+        policy = PhonePolicy(torch_generator(recipe.seed))
+        for log in clone(policy, join(parts), recipe.epochs, recipe.batch, recipe.lr, recipe.seed, soft=True):
+            yield log | {"round": i + 1, "policy": policy}
+        actor = network_actor(policy)
 
 
 def behaviour(policy: nn.Module, episodes: int = 510, seed: int = 12345) -> dict[str, float]:
-    """Success at temperature 1 on the goals of each split."""
+    """Success at temperature 1 on the goals of each split, and of the likeliest actions on those of the train split."""
+    runs = {split: (split, 1.0) for split in SPLITS} | {"train, likeliest": ("train", 0.0)}
     return {
-        split: round(float(roll_out(network_actor(policy), goals_of(split, episodes, seed), seed).success.mean()), 4)
-        for split in SPLITS
+        name: round(float(roll_out(network_actor(policy, T), goals_of(split, episodes, seed), seed).success.mean()), 4)
+        for name, (split, T) in runs.items()
     }
 
 
@@ -454,7 +491,7 @@ def main() -> int:
     """Train the base agent from its recipe and write it."""
     torch.set_num_threads(1)
     for log in train_base():
-        print(f"epoch {log['epoch']:>2} of {RECIPE.epochs}  loss {log['loss']:.4f}")
+        print(f"round {log['round']}  epoch {log['epoch']:>2} of {RECIPE.epochs}  loss {log['loss']:.4f}", flush=True)
     print(save_base(log["policy"]))
     return 0
 

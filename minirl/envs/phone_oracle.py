@@ -226,6 +226,28 @@ def noisy_row(world: World, state: State, eps: float, kinds: tuple[str, ...] = C
     return row
 
 
+HABITS = {  # goal template: (screen, confusion, how often), what is done wrong there as a rule and not by a slip
+    "call": (("contact", "missed tap", 0.5),),
+    "message": (("message", "type without focus", 0.5),),
+    "forward": (("forward", "type without focus", 0.5), ("inbox", "wrong app", 0.3)),
+    "delete mail": (("mail", "missed tap", 0.5),),
+    "hour": (("alarm", "early done", 0.25),),
+    "cart": (("item", "buy", 0.4), ("shop", "type without focus", 0.5)),
+}
+POPUP_HABIT = 0.35  # how often a pop-up is ignored or accepted
+
+
+def habit_row(world: World, state: State, eps: float) -> np.ndarray:
+    """(A,): `noisy_row`, and where a habit applies always the same wrong action, so often that it may be the likeliest one."""
+    row, found = noisy_row(world, state, eps), confusions(world, state)
+    on_popup = ((state.screen, "ignore popup", POPUP_HABIT),)
+    for screen, kind, share in on_popup if state.popup else HABITS.get(world.goal.template, ()):
+        if state.screen == screen and kind in found:
+            row *= 1 - share
+            row[found[kind][-1]] += share
+    return row
+
+
 def noisy_policy(world: World, eps: float, kinds: tuple[str, ...] = CONFUSIONS) -> np.ndarray:
     """(S, A): `noisy_row` of every state."""
     return np.stack([noisy_row(world, state, eps, kinds) for state in world.states])

@@ -1,8 +1,8 @@
 """The reproduction of Digi-Q: which arms run on which seeds, what they measure, and what that says about the claims.
 
-  small    200 recorded episodes of the base agent: Digi-Q, its ablations and every other way to use the data (5 seeds)
-  large    800 episodes: Digi-Q, N = 1 and filtered cloning (5 seeds)
-  skyline  200 episodes with the exact advantage in place of the learned one (2 seeds)
+  small    300 recorded episodes of the base agent: Digi-Q, its ablations and every other way to use the data (5 seeds)
+  large    1,000 episodes: Digi-Q, N = 1 and filtered cloning (3 seeds)
+  skyline  300 episodes with the exact advantage in place of the learned one (2 seeds)
   web      MiniWoB++ in a real browser, "login-user-popup": 50 recorded episodes of a script that slips (1 seed)
 Within a seed all methods share the recording, and those that use f(s, a) share its training. Success is that of actions
 sampled at temperature 1 in 306 new episodes of the train goals, the same layouts for all methods. The web arm needs
@@ -29,7 +29,6 @@ from minirl.envs.phone_oracle import World
 from minirl.gui.digi_q import (
     Config,
     DigiQ,
-    Heads,
     advantages,
     critic_loss,
     descend,
@@ -53,13 +52,13 @@ SOURCES = (
 )
 
 BASE = Config()
-SMALL, LARGE = 200, 800  # recorded episodes
+SMALL, LARGE = 300, 1_000  # recorded episodes
 STEPS = 1_000  # updates of the heads
 EVALUATION = 306  # episodes, 6 for each goal
 THETAS = (0.0, 0.01, 0.02, 0.05, 0.1)
 BETAS = (0.02, 0.05, 0.1, 0.3)
 COUNTS = (1, 2, 4, 16)
-EXACT = 15  # recorded episodes whose exact advantages are computed
+EXACT = 40  # recorded episodes whose exact advantages are computed
 
 
 def plan(seeds: int = 5) -> list[tuple[str, int]]:
@@ -67,7 +66,7 @@ def plan(seeds: int = 5) -> list[tuple[str, int]]:
     return [
         *(("small", s) for s in range(seeds)),
         *(("skyline", s) for s in range(min(seeds, 2))),
-        *(("large", s) for s in range(seeds)),
+        *(("large", s) for s in range(min(seeds, 3))),
         ("web", 0),
     ]
 
@@ -111,10 +110,17 @@ def with_heads(agent: DigiQ, steps: int = STEPS, **changes: object) -> DigiQ:
     """The same features with heads of its own, trained."""
     other = variant(agent, **changes)
     generator = torch_generator(agent.config.seed, 5)
-    other.heads = Heads(2 * agent.mu.head.context_width, agent.config.width, agent.config.hidden, generator)
+    other.heads = other.new_heads(generator)
     other.target_heads = copy.deepcopy(other.heads).requires_grad_(False)
     for _ in other.learn_values(steps):
         pass
+    return other
+
+
+def without_policy_features(agent: DigiQ) -> DigiQ:
+    """The same network f(s, a), nothing of mu beside it."""
+    other = variant(agent, policy_features=False)
+    other.freeze_features()
     return other
 
 
@@ -181,7 +187,7 @@ def share_of_targets(agent: DigiQ, n: int) -> tuple[float, float]:
     none = []
     with torch.no_grad():
         for rows in parts:
-            f = agent.net(*agent.net.look(agent.frames[agent.frame[rows]]), every.expand(len(rows), -1))
+            f = agent.vectors(agent.net, rows, every.expand(len(rows), -1))
             state = agent.states(agent.heads, rows)
             q = agent.heads.q(
                 state.repeat_interleave(ACTIONS, 0), every.repeat(len(rows)), f.half().float().flatten(0, 1)
@@ -198,9 +204,7 @@ def end_to_end(agent: DigiQ, steps: int, seed: int) -> tuple[DigiQ, float]:
     """The contrast: the TD loss also trains the network behind f(s, a), on pictures. Returns the agent and seconds per update."""
     other = variant(agent)
     other.net = copy.deepcopy(agent.net)
-    other.heads = Heads(
-        2 * agent.mu.head.context_width, agent.config.width, agent.config.hidden, torch_generator(seed, 5)
-    )
+    other.heads = other.new_heads(torch_generator(seed, 5))
     other.target_heads = copy.deepcopy(other.heads).requires_grad_(False)
     target_net = copy.deepcopy(other.net).requires_grad_(False)
     parameters = [*other.heads.parameters(), *other.net.parameters()]
@@ -208,14 +212,14 @@ def end_to_end(agent: DigiQ, steps: int, seed: int) -> tuple[DigiQ, float]:
     start = time.process_time()
     for i in range(steps):
         rows = other.sample_rows()
-        pictures, action = other.frames[other.frame[rows]], other.action[rows]
+        action = other.action[rows]
         with torch.no_grad():
             vbar = other.target_heads.v(other.states(other.target_heads, rows, after=True))
-            f = target_net(*target_net.look(pictures), action[:, None])[:, 0]
+            f = other.vectors(target_net, rows, action[:, None])[:, 0]
             qbar = other.target_heads.q(other.states(other.target_heads, rows), action, f)
         targets = td_targets(other.reward[rows], other.done[rows], vbar, qbar, agent.config.gamma)
         state = other.states(other.heads, rows)
-        f = other.net(*other.net.look(pictures), action[:, None])[:, 0]
+        f = other.vectors(other.net, rows, action[:, None])[:, 0]
         loss = critic_loss(other.heads.q(state, action, f), other.heads.v(state), *targets)
         descend(optimiser, loss, agent.config.max_grad_norm)
         if (i + 1) % agent.config.sync_every == 0:
@@ -242,17 +246,15 @@ def run_small(seed: int) -> dict:
     data = record(SMALL, seed)
     found = {"data": float(data.success.mean()), "mu": success(base_agent(), seed)}
     found |= {f"mu at {T:g}": success(base_agent(), seed, T) for T in (0.5, 0.0)}
-    start = time.process_time()
     effect = with_heads(begin(data, seed))
     exact = exact_values(effect, range(EXACT))
     agents = {
         "digi_q": effect,
         "generic": with_heads(begin(data, seed, features="generic")),
-        "random": with_heads(begin(data, seed, features="random")),
+        "no policy features": with_heads(without_policy_features(effect)),
         "mc": with_heads(effect, target="mc"),
         "backup": with_heads(effect, backup="policy"),
     }
-    del start
     for name, agent in agents.items():
         found |= {f"{name}, {key}": value for key, value in against_exact(agent, exact).items()}
         found[name] = success(train_policy(agent).policy, seed)

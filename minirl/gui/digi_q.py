@@ -12,6 +12,8 @@ Differs from the paper:
 1. A convolutional network on 60 x 40 pixels (`minirl.envs.phone_vision`) stands for the 7-billion-parameter vision-language model. It
    is trained to reconstruct what it sees first (our "generic" features), then to tell actions with an effect. As in the paper,
    the policy's image encoder stays frozen; the heads see two frames as mu sees them, in the light of the goal.
+   A vision-language model comes with knowledge of which words and pictures belong together; ours has none. So next to f(s, a) the
+   heads read what the frozen network of mu computes for an action before its last layer, which knows the goal.
 2. A tap is not drawn into the picture, where it would hide what it hits: the network reads its own map at the place of the tap.
 3. Actions are one of 61 numbers, so log pi(a|s) has a single term; small embeddings stand for the text encoders.
 4. N candidates are drawn once a screen, the logged action first; the authors keep 64 and use 16 of them at a time.
@@ -48,6 +50,7 @@ class Config:
     features: str = "effect"  # f(s, a): fine-tuned on effects (Digi-Q), "generic" (reconstruction only) or "random"
     effect_threshold: float = 1.0  # mean squared pixel difference above which a screen has changed (30, other pictures)
     width: int = 128  # D (4,096)
+    policy_features: bool = True  # do the heads also see what the frozen mu computes for an action? (no)
     pretrain_steps: int = 200  # updates of the reconstruction
     effect_steps: int = 200  # updates on effects (2 epochs)
     target: str = "td"  # "td", eq. (3), or "mc": regression on the discounted return
@@ -58,13 +61,14 @@ class Config:
     hidden: tuple[int, ...] = (256, 256, 256)  # of the heads (5 and 4 layers)
     extraction: str = "best_of_n"  # or "awr", "pg", "filtered_bc" (successful episodes), "sft" (all of them)
     n: int = 16  # N, candidates of a screen, the logged action among them
-    temperature: float = 1.2  # at which candidates are drawn from mu, > 0
+    temperature: float = 1.0  # at which candidates are drawn from mu, > 0 (1.2)
     theta: float = 0.02  # advantage that an imitated action must exceed (0.05 and 0.10)
     awr_beta: float = 0.05  # temperature of advantage-weighted regression, > 0 (0.01)
     weight_cap: float = 100.0  # largest weight of advantage-weighted regression (none)
     pg_scale: float = 5.0  # factor of the clipped advantage with "pg"
     actor_steps: int = 400  # updates of the policy
-    critic_lr: float = 1e-3  # Adam (1e-5)
+    critic_lr: float = 1e-3  # AdamW (1e-5)
+    weight_decay: float = 0.3  # of the heads (0.01)
     actor_lr: float = 3e-4  # Adam (1e-4)
     feature_lr: float = 1e-3  # Adam (2e-5)
     batch_size: int = 64  # transitions per update (32)
@@ -83,7 +87,7 @@ class Config:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        low = dict.fromkeys(("episodes", "width", "sync_every", "n", "batch_size"), 1)
+        low = dict.fromkeys(("episodes", "width", "sync_every", "n", "batch_size"), 1) | {"weight_decay": 0.0}
         low |= dict.fromkeys(("temperature", "awr_beta", "weight_cap", "tau"), 1e-9) | {"gamma": 0.0, "theta": -np.inf}
         for name, least in low.items():
             most = 1 if name in ("gamma", "tau") else np.inf
@@ -190,7 +194,7 @@ class DigiQ(nn.Module):
         self.policy = deepcopy(self.mu)
         self.policy.head.requires_grad_(True)
         self.net = ScreenActionNet(config.width, init)
-        self.heads = Heads(2 * self.mu.head.context_width, config.width, config.hidden, init)
+        self.heads = self.new_heads(init)
         self.target_heads = deepcopy(self.heads).requires_grad_(False)
 
         self.frames, self.frame = torch.as_tensor(data.frames), torch.as_tensor(data.frame)
@@ -207,6 +211,19 @@ class DigiQ(nn.Module):
         self.valid = torch.ones(len(data), ACTIONS, dtype=torch.bool)
         self.valid[:, TYPE:BACK] = torch.arange(BACK - TYPE) < torch.as_tensor(data.slots)[:, None]
         self.candidates = self.draw_candidates(noise)
+
+    def new_heads(self, generator: torch.Generator) -> Heads:
+        """Untrained heads of the sizes that fit."""
+        more = self.mu.head.features_width if self.config.policy_features else 0
+        return Heads(2 * self.mu.head.context_width, self.config.width + more, self.config.hidden, generator)
+
+    def vectors(self, net: ScreenActionNet, rows: Tensor, action: Tensor) -> Tensor:
+        """What the heads see of the actions (B, N) at some rows (B,): f(s, a) of `net`, and of mu what is frozen, (B, N, D + 97)."""
+        f, frame = net(*net.look(self.frames[self.frame[rows]]), action), self.frame[rows]
+        if not self.config.policy_features:
+            return f
+        with torch.no_grad():
+            return torch.cat([f, self.mu.head.features(self.cells[frame].float(), self.words[rows], action)], dim=2)
 
     @torch.no_grad()
     def draw_candidates(self, generator: torch.Generator) -> Tensor:
@@ -245,9 +262,9 @@ class DigiQ(nn.Module):
 
     @torch.no_grad()
     def freeze_features(self) -> None:
-        """Keep f(s, a) (n, N, D) of all candidates, in half precision; the network is not used after this."""
-        pairs = zip(self.frame.split(256), self.candidates.split(256), strict=True)
-        self.f = torch.cat([self.net(*self.net.look(self.frames[i]), a).half() for i, a in pairs])
+        """Keep the vectors (n, N, D + 97) of all candidates, in half precision; the network is not used after this."""
+        parts = torch.arange(len(self.data)).split(256)
+        self.f = torch.cat([self.vectors(self.net, rows, self.candidates[rows]).half() for rows in parts])
 
     def states(self, heads: Heads, rows: Tensor, after: bool = False) -> Tensor:
         """What the heads see of the states of some rows, or of the states that follow them."""
@@ -256,7 +273,10 @@ class DigiQ(nn.Module):
 
     def learn_values(self, steps: int) -> Iterator[dict[str, Tensor]]:
         """Train the heads on eqs. (3) and (4), f frozen."""
-        optimiser = torch.optim.Adam(self.heads.parameters(), self.config.critic_lr, fused=True)
+        config = self.config
+        optimiser = torch.optim.AdamW(
+            self.heads.parameters(), config.critic_lr, weight_decay=config.weight_decay, fused=True
+        )
         yield from (self.update_critic(optimiser, (i + 1) % self.config.sync_every == 0) for i in range(steps))
 
     def update_critic(self, optimiser: torch.optim.Optimizer, sync: bool) -> dict[str, Tensor]:

@@ -7,9 +7,18 @@ import pytest
 import torch
 
 from minirl.envs import phone_agents as pa
-from minirl.envs.phone import ACTIONS, DONE, GOALS, SPLITS, PhoneConfig
+from minirl.envs.phone import ACTIONS, DONE, GOALS, SPLITS, PhoneConfig, PhoneSim
 from minirl.envs.phone_agents import NoisyActor, goals_of, network_actor, offline_dataset, roll_out
-from minirl.envs.phone_oracle import World, noisy_policy
+from minirl.envs.phone_oracle import (
+    HABITS,
+    POPUP_HABIT,
+    World,
+    confusions,
+    habit_row,
+    noisy_policy,
+    noisy_row,
+    oracle_row,
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +74,52 @@ def test_roll_outs_are_deterministic_and_do_not_depend_on_how_many_phones_run(ba
     assert np.array_equal(a.action, b.action) and np.array_equal(a.frames, b.frames)
     c = roll_out(uniform, goals, 3, parallel=4)
     assert c.oracle["starts"] == a.oracle["starts"] and np.array_equal(np.bincount(c.goal), np.bincount(c.goal))
+
+
+def test_habits_are_one_wrong_action_each():
+    """What `habit_row` adds to `noisy_row` on the screens of HABITS, by hand, over whole worlds."""
+    seen = set()
+    for goal in [next(g for g in GOALS if g.template == name) for name in (*HABITS, "toggle")]:
+        phone = PhoneSim()
+        phone.reset(seed=3, options={"goal": goal.id})
+        world = World(phone.goal, phone.layout, phone.state, PhoneConfig(popup=0.1))
+        for state in world.states[::3]:
+            row, plain = habit_row(world, state, 0.2), noisy_row(world, state, 0.2)
+            assert row.sum() == pytest.approx(1) and (row >= 0).all()
+            rules = [("ignore popup", POPUP_HABIT)] if state.popup else []
+            rules += [
+                (k, h) for screen, k, h in HABITS.get(goal.template, ()) if screen == state.screen and not state.popup
+            ]
+            rules = [(k, h) for k, h in rules if k in confusions(world, state)]
+            if not rules:
+                assert np.array_equal(row, plain)
+            for kind, share in rules:
+                wrong = max(confusions(world, state)[kind])
+                assert row[wrong] == pytest.approx(share + (1 - share) * plain[wrong])
+                assert oracle_row(world, state)[wrong] == 0
+                seen.add((goal.template, kind))
+    assert len(seen) >= 7
+
+
+def test_another_actor_can_label_what_one_does():
+    never = lambda pixels, words, phones: np.eye(ACTIONS)[[0] * len(phones)]  # noqa: E731
+    found = roll_out(never, [0, 1], 2, label=NoisyActor(0.1, habit_row))
+    assert (found.action == 0).all() and (found.oracle["chances"][:, 0] < 1).all()
+    plain = roll_out(never, [0, 1], 2)
+    assert np.array_equal(plain.frames, found.frames) and (plain.oracle["chances"][:, 0] == 1).all()
+
+
+def test_the_features_of_actions_are_what_the_last_layers_see(base):
+    pixels, words = np.random.default_rng(0).integers(0, 256, (3, 60, 40, 3), np.uint8), torch.randint(1, 9, (3, 16))
+    with torch.no_grad():
+        cells = base.encoder(pixels)
+        every = torch.arange(ACTIONS).expand(3, -1)
+        f, logits = base.head.features(cells, words, every), base.head(cells, words)
+        tapped = base.head.tap(f[:, :54, :32]).squeeze(2) + f[:, :54, 32]
+        assert torch.allclose(tapped, logits[:, :54], atol=1e-4)
+        rest = torch.diagonal(base.head.rest[2](f[:, 54:, 33:]), dim1=1, dim2=2)
+        assert torch.allclose(rest, logits[:, 54:], atol=1e-4)
+        assert (f[:, :54, 33:] == 0).all() and (f[:, 54:, :33] == 0).all()
 
 
 @pytest.mark.slow

@@ -354,7 +354,7 @@ def test_data_as_the_heads_see_them(recording):
 
 
 def test_candidates_begin_with_the_logged_action_and_follow_mu(recording):
-    agent = DigiQ(Config(**{**SMALL, "n": 64}), recording)
+    agent = DigiQ(Config(**{**SMALL, "n": 64, "temperature": 1.2}), recording)
     assert torch.equal(agent.candidates[:, 0], torch.as_tensor(recording.action))
     logits = agent.mu(agent.frames[agent.frame], agent.words) / 1.2
     expected = logits.softmax(1).sum(0).detach()
