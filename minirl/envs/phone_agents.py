@@ -56,7 +56,7 @@ def initialise(module: nn.Module, generator: torch.Generator) -> None:
 
 def to_input(pixels: np.ndarray | Tensor) -> Tensor:
     """Frames (B, 60, 40, 3) uint8 -> (B, 3, 60, 40) in [-1/2, 1/2]. Raises ValueError for another shape or type."""
-    pixels = torch.as_tensor(pixels)
+    pixels = torch.as_tensor(pixels if isinstance(pixels, Tensor) else np.require(pixels, requirements="W"))
     if pixels.dtype != torch.uint8 or tuple(pixels.shape[1:]) != PIXELS:
         raise ValueError(f"frames must be (B, {', '.join(map(str, PIXELS))}) uint8, got {tuple(pixels.shape)}")
     return pixels.permute(0, 3, 1, 2).float().div_(255).sub_(0.5)

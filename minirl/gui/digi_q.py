@@ -44,9 +44,9 @@ FEATURES = ("effect", "generic", "random")
 
 @dataclass(frozen=True)
 class Config:
-    """Defaults learn from 300 episodes of the base agent; comments give the authors' values."""
+    """Defaults learn from 200 episodes of the base agent; comments give the authors' values."""
 
-    episodes: int = 300  # of the base agent, recorded when no data are given (1,296)
+    episodes: int = 200  # of the base agent, recorded when no data are given (1,296)
     features: str = "effect"  # f(s, a): fine-tuned on effects (Digi-Q), "generic" (reconstruction only) or "random"
     effect_threshold: float = 1.0  # mean squared pixel difference above which a screen has changed (30, other pictures)
     width: int = 128  # D (4,096)
@@ -58,9 +58,9 @@ class Config:
     gamma: float = 0.95  # discount per action, in [0, 1]
     tau: float = 0.1  # Polyak step of the targets, in (0, 1]
     sync_every: int = 4  # critic updates between Polyak steps (one pass over 4 mini-batches)
-    hidden: tuple[int, ...] = (256, 256, 256)  # of the heads (5 and 4 layers)
+    hidden: tuple[int, ...] = (128, 128)  # of the heads (5 and 4 layers)
     extraction: str = "best_of_n"  # or "awr", "pg", "filtered_bc" (successful episodes), "sft" (all of them)
-    n: int = 16  # N, candidates of a screen, the logged action among them
+    n: int = 4  # N, candidates of a screen, the logged action among them (16)
     temperature: float = 1.0  # at which candidates are drawn from mu, > 0 (1.2)
     theta: float = 0.02  # advantage that an imitated action must exceed (0.05 and 0.10)
     awr_beta: float = 0.05  # temperature of advantage-weighted regression, > 0 (0.01)
@@ -68,7 +68,7 @@ class Config:
     pg_scale: float = 5.0  # factor of the clipped advantage with "pg"
     actor_steps: int = 400  # updates of the policy
     critic_lr: float = 1e-3  # AdamW (1e-5)
-    weight_decay: float = 0.3  # of the heads (0.01)
+    weight_decay: float = 0.5  # of the heads (0.01)
     actor_lr: float = 3e-4  # Adam (1e-4)
     feature_lr: float = 1e-3  # Adam (2e-5)
     batch_size: int = 64  # transitions per update (32)
