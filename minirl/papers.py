@@ -1169,6 +1169,12 @@ PAPERS: tuple[Paper, ...] = (
         prerequisites=("archer",),
         difficulty=4,
         minutes=130,
+        status="ready",
+        outcomes=(
+            "learn values of single actions from recordings by coupled temporal differences, and say whose values they are",
+            "derive what the best of N draws is, how often it teaches something, and when its errors win",
+            "improve a phone agent from 200 recordings without touching a phone, and check it against exact values",
+        ),
     ),
 )
 """All papers, in the order of the book."""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from minirl.envs import phone, phone_agents
+from minirl.envs import miniwob, phone, phone_agents
+from minirl.experiments import digi_q as experiment
 from minirl.gui.digi_q import Config, DigiQ, Heads, advantages, best_of_n_pick, critic_loss, effect_labels, td_targets
 
 WRONG = {
@@ -433,3 +434,27 @@ def test_filtered_cloning_needs_a_success(recording):
 def test_learn_needs_a_step(recording):
     with pytest.raises(ValueError, match="steps"):
         next(DigiQ(Config(**SMALL), recording).learn(0))
+
+
+# --------------------------------------------------------------------------------------------------- in a real browser
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.skipif(miniwob.missing() is not None, reason=str(miniwob.missing()))
+def test_a_trained_policy_logs_in_on_real_pages_and_the_base_agent_does_not():
+    """30 logins of a script are cloned; the clone then meets ten pages it has not seen. Chance is far below one in ten."""
+    env = miniwob.MiniWoB(experiment.TASK)
+    try:
+        rows = miniwob.play(env, experiment.script(0.0, 0), range(30))
+        assert np.mean([row["success"] for row in rows if "lost" not in row]) >= 0.9
+        trained = phone_agents.base_agent()
+        for _ in phone_agents.clone(trained, miniwob.episodes(rows), 30, 32, 1e-3, 0):
+            pass
+        won = {}
+        for name, policy in (("trained", trained), ("base", phone_agents.base_agent())):
+            played = miniwob.play(env, phone_agents.network_actor(policy, 0.0), range(500, 510))
+            won[name] = sum(row["success"] for row in played if "lost" not in row)
+        assert won["trained"] >= 5 and won["base"] <= 1
+    finally:
+        env.close()
