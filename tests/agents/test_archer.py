@@ -236,19 +236,22 @@ def test_one_pass_over_a_dialogue_scores_every_utterance_as_a_row_of_its_own_doe
     assert data.terminated.sum() == len(dialogues) and data.reward.sum() == sum(d.score for d in dialogues)
 
 
-def test_the_critic_reads_a_state_alone_as_it_reads_it_inside_a_dialogue():
+def test_the_critic_reads_a_turn_alone_as_it_reads_it_inside_a_dialogue():
+    """And what follows an utterance, or stands in other rows, plays no part."""
     critic = Critic(tiny(), torch.Generator().manual_seed(0)).double()
-    dialogues = games()
+    dialogues = games(40)  # more turns than go together
     data = stream(dialogues)
-    inside = critic.read(data.ids, data.ends)[data.real]
-    ids, mask = right_pad([s for d in dialogues for s in d.states])
-    alone = critic.read(ids, mask.sum(1, keepdim=True).long() - 1)[:, 0]
-    assert torch.allclose(inside, alone, atol=1e-12)
-    said = [u for d in dialogues for u in d.utterances]
-    codes = archer.utterance_codes(critic, said)
-    for i in (0, len(said) - 1):
-        assert torch.allclose(codes[i], archer.utterance_codes(critic, said[i : i + 1])[0], atol=1e-12)
-    assert critic.q(inside, codes).shape == critic.v(inside).shape == (2, len(said))
+    inside = torch.stack([critic.read(data.ids, columns)[data.real] for columns in (data.ends, data.last)], 1)
+    turns = [(s, u) for d in dialogues for s, u in zip(d.states, d.utterances, strict=True)]
+    assert len(turns) > 64
+    alone = archer.codes(critic, *zip(*turns, strict=True))
+    assert alone.shape == (len(turns), 2, 16) and torch.allclose(inside, alone, atol=1e-12)
+    for i in (0, len(turns) - 1):
+        state, said = turns[i]
+        for code, text in zip(alone[i], (state, (*state, *said[:-1])), strict=True):
+            want = critic.encoder(torch.tensor([text]))[1][0, -1]
+            assert torch.allclose(code, want, atol=1e-12)
+    assert critic.q(*alone.unbind(1)).shape == critic.v(alone[:, 0]).shape == (2, len(turns))
 
 
 def test_a_critic_step_aims_at_the_reward_and_the_target_critic(monkeypatch):
@@ -269,9 +272,8 @@ def test_a_critic_step_aims_at_the_reward_and_the_target_critic(monkeypatch):
     row = 0
     for d in dialogues:
         for h, reward in enumerate(d.rewards):
-            ids = torch.tensor([d.states[h]])
-            code = target.read(ids, torch.tensor([[ids.shape[1] - 1]]))[:, 0]
-            want = target.q(code, archer.utterance_codes(target, fresh[row : row + 1]))[:, 0]
+            read = [target.encoder(torch.tensor([d.states[h] + u]))[1][0, -1] for u in ((), fresh[row][:-1])]
+            want = target.q(*read)
             assert torch.allclose(seen["v"][:, row], want, atol=1e-5)
             goal = torch.full((2,), reward)
             if h + 1 < len(d.rewards):
@@ -386,11 +388,10 @@ def test_chai_says_the_best_of_five_and_never_changes_its_policy(monkeypatch):
     agent = CHAI(Config(**SMALL), TASK, start)
     with monkeypatch.context() as patch:
         patch.setattr(agent, "act", lambda states: [(4 + i % 5, EOS) for i, _ in enumerate(states)])
-        patch.setattr(agent.target, "read", lambda ids, ends: torch.zeros(len(ids), 1, 1))
         patch.setattr(agent.target, "q", lambda state, said: torch.stack([said, 2 - said]))
         liked = {4: 0.0, 5: 2.0, 6: 0.0, 7: 1.0, 8: 0.0}  # the smaller head is greatest for 7
         patch.setattr(
-            archer_baselines, "utterance_codes", lambda critic, said: torch.tensor([liked[u[0]] for u in said])
+            archer_baselines, "codes", lambda critic, states, said: torch.tensor([[liked[u[0]]] * 2 for u in said])
         )
         assert agent.best([(1,), (1, 4)]) == [(7, EOS)] * 2
     agent = CHAI(Config(**SMALL), TASK, start)
