@@ -16,7 +16,8 @@ Differs from the paper:
    untrained: with equal steps it forgets what it knows before they can use it.
 3. Batches are smaller and iterations fewer; the step size of the policy is larger.
 4. A turn number is not part of the text; the replies tell how many turns are over.
-5. The baseline of eq. (9) is a linear layer on the policy's hidden layer, fitted to each batch before it is used.
+5. The baseline of eq. (9) is a linear layer on the policy's hidden layer, fitted to each batch just before it is used on
+   it. So it has seen the advantages that it is subtracted from; its 65 numbers can remember little of 256 of them.
 """
 
 import copy
@@ -35,7 +36,7 @@ from minirl.lm.dialogues import Dialogue, converse, say, stream, summary
 from minirl.lm.gpt import GPT, Head
 from minirl.lm.logp import score
 from minirl.lm.tasks.guess import Guess
-from minirl.lm.tok import BOS, left_pad, right_pad
+from minirl.lm.tok import left_pad, right_pad
 
 # Shapes: B turns, L tokens of an utterance, E dialogues, T tokens of a dialogue, H turns of a dialogue, D width.
 # An utterance ends with <eos>. Pairs of numbers (2, B) belong to the heads 1 and 2.
@@ -52,16 +53,16 @@ class Config:
     tau: float = 0.1  # share of the online critic that the target takes over after each critic step
     buffer: int = 20_000  # turns that are kept (100,000)
     replay: bool = True  # False: forget everything before each rollout
-    critic_steps: int = 20  # an iteration (50)
-    critic_dialogues: int = 16  # dialogues of a critic step, with all their turns (256 turns)
+    critic_steps: int = 40  # an iteration (50)
+    critic_dialogues: int = 8  # dialogues of a critic step, with all their turns (256 turns)
     critic_lr: float = 1e-3  # Adam step size of the heads (2e-5)
     encoder_lr: float = 1e-4  # Adam step size of the encoder (2e-5)
-    actor_steps: int = 3  # an iteration
-    actor_turns: int = 128  # turns of an actor step (256)
+    actor_steps: int = 8  # an iteration (3)
+    actor_turns: int = 256  # turns of an actor step
     policy_lr: float = 1e-4  # Adam step size (1e-6)
-    warmup: int = 4  # iterations in which only the critic learns (20)
+    warmup: int = 5  # iterations in which only the critic learns (20)
     max_grad_norm: float = 1.0  # bound of the gradient norm
-    token_baseline: bool = False  # subtract a baseline from the advantage at each token, eq. (9)
+    token_baseline: bool = True  # subtract a baseline from the advantage at each token, eq. (9) (optional)
     baseline_steps: int = 20  # of the baseline, before each actor step
     seed: int = 0
 

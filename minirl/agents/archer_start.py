@@ -37,8 +37,8 @@ REMAKE = "`python -m minirl.agents.archer_start` makes it anew"
 REPLIES = ("yes", "no", "invalid question")
 
 DIALOGUES = 30_000  # of the weak questioner
-STEPS = 5000  # of fine-tuning, each on 32 dialogues
-WARMUP = 6  # iterations of the shipped critic: 64 dialogues and 20 critic steps each
+STEPS = 8000  # of fine-tuning, each on 32 dialogues
+WARMUP = 6  # iterations of the shipped critic: 64 dialogues and 40 critic steps each
 
 
 def new_policy(task: TwentyQuestions = TASK, seed: int = 0, width: int = 64, layers: int = 2) -> GPT:
@@ -161,7 +161,8 @@ def make() -> dict:
     FILE.parent.mkdir(exist_ok=True)
     save_file({k: v.half().contiguous() for k, v in state.items()}, FILE)
     manifest = {"sha256": hashlib.sha256(FILE.read_bytes()).hexdigest(), "vocabulary": TASK.tokenizer.fingerprint}
-    manifest |= {"recipe": {"dialogues": DIALOGUES, "steps": STEPS, "warmup": WARMUP}, "loss": log["loss"]}
+    manifest |= {"recipe": {"dialogues": DIALOGUES, "steps": STEPS, "warmup": WARMUP}}
+    manifest |= {key: log[key] for key in ("loss", "naming", "reply")}
     manifest |= {"critic_loss": critic[-1], **played}
     MANIFEST.write_text(json.dumps(manifest, indent=1) + "\n")
     return manifest
