@@ -341,6 +341,91 @@ def test_settings_out_of_range_are_refused():
             Config(**wrong)
 
 
+def test_the_encoder_takes_smaller_steps_than_the_heads():
+    agent = ArCHer(Config(critic_lr=1e-2, encoder_lr=1e-3), TASK, tiny())
+    groups = agent.critic_optimiser.param_groups
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert {rates[id(p)] for p in agent.critic.encoder.parameters()} == {1e-3}
+    assert {rates[id(p)] for net in (agent.critic.q_heads, agent.critic.v_heads) for p in net.parameters()} == {1e-2}
+    assert len(rates) == len(list(agent.critic.parameters()))
+
+
+def test_each_visit_of_a_state_has_an_utterance_of_its_own(monkeypatch):
+    """All dialogues begin alike; one utterance for all of them would not be a mean over the policy."""
+    agent = ArCHer(Config(critic_steps=3, critic_dialogues=4), TASK, tiny())
+    agent.replay.add(games(4))
+    seen = []
+    monkeypatch.setattr(agent, "critic_step", lambda batch, fresh: seen.append((batch, fresh)) or 0.0)
+    monkeypatch.setattr(agent, "act", lambda states: list(enumerate(states)))
+    agent.update_critic()
+    assert [state for _, fresh in seen for _, state in fresh] == [
+        s for batch, _ in seen for d in batch for s in d.states
+    ]
+    assert len({i for _, fresh in seen for i, _ in fresh}) == sum(len(fresh) for _, fresh in seen)
+
+
+# ---------------------------------------------------------------------------------------------------- fine-tuning
+
+
+def spoken_games(n=60, seed=0):
+    rng = np.random.default_rng(seed)
+    plays = [TASK.reset(rng) for _ in range(n)]
+    plays = TASK.play(plays, lambda prompts: [archer_start.spoken(TASK, p, rng) for p in prompts])
+    return [recorded(TASK, play) for play in plays]
+
+
+def test_the_questioner_sometimes_talks_nonsense_that_fits_into_an_utterance():
+    turns = [(t, u) for d in spoken_games(300) for t, u in zip(d.play.turns, d.utterances, strict=True)]
+    share = np.mean([t.reply == "invalid question" for t, _ in turns])
+    assert 0.08 < share < 0.2  # expected about 0.14, and over 700 turns
+    assert all(len(u) <= TASK.max_new for _, u in turns)
+    nonsense = [t.text for t, _ in turns if t.reply == "invalid question"]
+    assert {text.endswith("?") for text in nonsense} == {True, False}  # a word in the wrong sentence, and pieces
+
+
+def test_columns_know_their_turn_and_the_two_further_heads_read_before_and_after_an_utterance():
+    dialogues = spoken_games(8)
+    data = stream(dialogues)
+    number, row = archer_start.turn_of(data), 0
+    hidden = torch.arange(data.ids.numel()).view(*data.ids.shape, 1)
+    before, after = (archer_start.at(hidden, columns)[data.real][:, 0] for columns in (data.ends, data.last))
+    for e, d in enumerate(dialogues):
+        for state, said in zip(d.states, d.utterances, strict=True):
+            first = len(state) - 1
+            assert (number[e, first : first + len(said)] == row).all()
+            assert before[row] == e * data.ids.shape[1] + first
+            assert after[row] == before[row] + len(said) - 1
+            row += 1
+
+
+def test_nonsense_is_foreseen_but_not_imitated(monkeypatch):
+    """The likelihood counts the tokens of proper sentences only, the reply to every utterance."""
+    monkeypatch.setattr(archer_start, "DIALOGUES", 40)
+    batches, masks, replies = [], [], []
+    cross_entropy = F.cross_entropy
+    monkeypatch.setattr(archer_start, "stream", lambda part: batches.append(part) or stream(part))
+    monkeypatch.setattr(
+        archer_start, "masked_mean", lambda x, mask: masks.append(mask) or (x * mask).sum() / mask.sum()
+    )
+    monkeypatch.setattr(archer_start.F, "cross_entropy", lambda x, goal: replies.append(goal) or cross_entropy(x, goal))
+    for _ in archer_start.fine_tune(archer_start.new_policy(TASK, width=16, layers=1), TASK, steps=1):
+        pass
+    (dialogues,), (mask,), (secrets, reply) = batches, masks, replies
+    data, row = stream(dialogues), 0
+    for e, d in enumerate(dialogues):
+        for h, (turn, said) in enumerate(zip(d.play.turns, d.utterances, strict=True)):
+            proper = turn.text in TASK.rules.moves
+            first = data.ends[e, h]
+            assert mask[e, first : first + len(said)].tolist() == [float(proper)] * len(said)
+            assert archer_start.REPLIES[reply[row]] == turn.reply and secrets[row] == d.play.secret
+            row += 1
+    assert row == len(reply) == len(secrets) and 0 < (reply == 2).sum() < row / 2
+    proper = sum(
+        len(u) for d in dialogues for t, u in zip(d.play.turns, d.utterances, strict=True) if t.reply[0] != "i"
+    )
+    assert mask.sum() == proper
+
+
 # ------------------------------------------------------------------------------------------------------ baselines
 
 
