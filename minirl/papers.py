@@ -951,6 +951,13 @@ PAPERS: tuple[Paper, ...] = (
         prerequisites=("sac", "p3o"),
         difficulty=4,
         minutes=140,
+        status="ready",
+        outcomes=(
+            "split a dialogue into a decision process of utterances and one of tokens, and factorise its policy gradient",
+            "fit values of utterances off-policy from replayed dialogues and fresh utterances, without importance weights",
+            "say what a baseline of tokens and the smaller of two heads do to the noise and the bias of the actor",
+            "compare an off-policy critic with token-level PPO and best-of-five sampling at equal numbers of dialogues",
+        ),
     ),
     Paper(
         slug="spa",

@@ -10,10 +10,14 @@ policy gradient solves it. The actor speaks afresh at replayed states, so nothin
 
 Differs from the paper:
 1. A GPT of 100,000 parameters plays twenty questions about a table; the paper's GPT-2 plays it against a T5 oracle.
-2. The critic's encoder starts from the weights of the fine-tuned policy (the paper: from pretrained RoBERTa) and reads
-   a dialogue once for all its turns, because a causal encoder gives every prefix a code; so a batch is of dialogues.
-3. Batches are smaller and iterations fewer: 20 critic steps and 3 actor steps an iteration, not 50 and 3 of 256 turns.
+2. The critic's encoder starts from the weights of the fine-tuned policy (the paper: from pretrained RoBERTa). Q reads
+   an utterance as the end of its dialogue, not as a text of its own: so one pass of a causal encoder gives the codes of
+   all turns of a dialogue, and a batch is of dialogues. The encoder takes smaller steps than the heads, which begin
+   untrained: with equal steps it forgets what it knows before they can use it.
+3. Batches are smaller and iterations fewer; the step size of the policy is larger.
 4. A turn number is not part of the text; the replies tell how many turns are over.
+5. The baseline of eq. (9) is a linear layer on the policy's hidden layer, fitted to each batch just before it is used on
+   it. So it has seen the advantages that it is subtracted from; its 65 numbers can remember little of 256 of them.
 """
 
 import copy
@@ -32,10 +36,12 @@ from minirl.lm.dialogues import Dialogue, converse, say, stream, summary
 from minirl.lm.gpt import GPT, Head
 from minirl.lm.logp import score
 from minirl.lm.tasks.guess import Guess
-from minirl.lm.tok import BOS, left_pad, right_pad
+from minirl.lm.tok import left_pad, right_pad
 
 # Shapes: B turns, L tokens of an utterance, E dialogues, T tokens of a dialogue, H turns of a dialogue, D width.
 # An utterance ends with <eos>. Pairs of numbers (2, B) belong to the heads 1 and 2.
+
+ROWS = 64  # texts of like length that are read together, so that little of a batch is padding
 
 
 @dataclass(frozen=True)
@@ -47,15 +53,17 @@ class Config:
     tau: float = 0.1  # share of the online critic that the target takes over after each critic step
     buffer: int = 20_000  # turns that are kept (100,000)
     replay: bool = True  # False: forget everything before each rollout
-    critic_steps: int = 20  # an iteration (50)
-    critic_dialogues: int = 16  # dialogues of a critic step, with all their turns (256 turns)
-    critic_lr: float = 3e-4  # Adam step size (2e-5)
-    actor_steps: int = 3  # an iteration
-    actor_turns: int = 128  # turns of an actor step (256)
+    critic_steps: int = 40  # an iteration (50)
+    critic_dialogues: int = 8  # dialogues of a critic step, with all their turns (256 turns)
+    critic_lr: float = 1e-3  # Adam step size of the heads (2e-5)
+    encoder_lr: float = 1e-4  # Adam step size of the encoder (2e-5)
+    actor_steps: int = 8  # an iteration (3)
+    actor_turns: int = 256  # turns of an actor step
     policy_lr: float = 1e-4  # Adam step size (1e-6)
-    warmup: int = 4  # iterations in which only the critic learns (20)
+    warmup: int = 5  # iterations in which only the critic learns (20)
     max_grad_norm: float = 1.0  # bound of the gradient norm
-    token_baseline: bool = False  # subtract a baseline from the advantage at each token, eq. (9)
+    token_baseline: bool = True  # subtract a baseline from the advantage at each token, eq. (9) (optional)
+    baseline_steps: int = 20  # of the baseline, before each actor step
     seed: int = 0
 
     def __post_init__(self):
@@ -142,7 +150,7 @@ def mlp(inputs: int, D: int, generator: torch.Generator) -> nn.Sequential:
 
 
 class Critic(nn.Module):
-    """One encoder for states and utterances, and four heads: Q_1, Q_2 on both codes, V_1, V_2 on that of the state."""
+    """An encoder and four heads: V_1, V_2 on the code of a state, Q_1, Q_2 on it and on the code after an utterance."""
 
     def __init__(self, encoder: GPT, generator: torch.Generator):
         super().__init__()
@@ -151,14 +159,14 @@ class Critic(nn.Module):
         self.q_heads = nn.ModuleList(mlp(2 * D, D, generator) for _ in range(2))
         self.v_heads = nn.ModuleList(mlp(D, D, generator) for _ in range(2))
 
-    def read(self, ids: Tensor, ends: Tensor) -> Tensor:
-        """Codes (R, K, D) of texts ids (R, T), padded on the right, up to and with the columns ends (R, K)."""
+    def read(self, ids: Tensor, columns: Tensor) -> Tensor:
+        """Codes (R, K, D) of texts ids (R, T), padded on the right, up to and with the columns (R, K)."""
         hidden = self.encoder(ids)[1]
-        return hidden.gather(1, ends[..., None].expand(-1, -1, hidden.shape[-1]))
+        return hidden.gather(1, columns[..., None].expand(-1, -1, hidden.shape[-1]))
 
-    def q(self, state: Tensor, utterance: Tensor) -> Tensor:
-        """Q_i of codes (..., D) and (..., D): (2, ...)."""
-        both = torch.cat([state, utterance], -1)
+    def q(self, state: Tensor, said: Tensor) -> Tensor:
+        """Q_i of the codes (..., D) before and after an utterance: (2, ...)."""
+        both = torch.cat([state, said], -1)
         return torch.stack([head(both).squeeze(-1) for head in self.q_heads])
 
     def v(self, state: Tensor) -> Tensor:
@@ -166,12 +174,16 @@ class Critic(nn.Module):
         return torch.stack([head(state).squeeze(-1) for head in self.v_heads])
 
 
-def utterance_codes(critic: Critic, utterances: Sequence[tuple[int, ...]]) -> Tensor:
-    """Codes (B, D) of utterances, each different one read once."""
-    index = {u: i for i, u in enumerate(dict.fromkeys(utterances))}
-    ids, mask = right_pad([(BOS, *u) for u in index])
-    codes = critic.read(ids, mask.sum(1, keepdim=True).long() - 1)[:, 0]
-    return codes[torch.tensor([index[u] for u in utterances])]
+def codes(critic: Critic, states: Sequence[tuple[int, ...]], utterances: Sequence[tuple[int, ...]]) -> Tensor:
+    """Codes (B, 2, D) of states and of the texts after the utterances (without <eos>). Rows of like length go together."""
+    order = sorted(range(len(states)), key=lambda i: len(states[i]))
+    found = []
+    for start in range(0, len(order), ROWS):
+        rows = order[start : start + ROWS]
+        ids, _ = right_pad([states[i] + utterances[i][:-1] for i in rows])
+        columns = [[len(states[i]) - 1, len(states[i]) + len(utterances[i]) - 2] for i in rows]
+        found.append(critic.read(ids, torch.tensor(columns)))
+    return torch.cat(found)[torch.tensor(order).argsort()]
 
 
 # ------------------------------------------------------------------------------------------------- the agent
@@ -194,7 +206,9 @@ class ArCHer(nn.Module):
         self.baseline = Head(self.policy.config.width)
         self.policy_optimiser = torch.optim.Adam(self.policy.parameters(), lr=config.policy_lr)
         self.baseline_optimiser = torch.optim.Adam(self.baseline.parameters(), lr=1e-2)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), lr=config.critic_lr)
+        encoder = {"params": list(self.critic.encoder.parameters()), "lr": config.encoder_lr}
+        heads = {"params": [*self.critic.q_heads.parameters(), *self.critic.v_heads.parameters()]}
+        self.critic_optimiser = torch.optim.Adam([encoder, heads], lr=config.critic_lr)
         self.replay = Replay(config.buffer)
         self.rng, self.draw = np.random.default_rng([config.seed, 2]), torch_generator(config.seed, 1)
 
@@ -211,24 +225,22 @@ class ArCHer(nn.Module):
         """`critic_steps` steps; returns the mean loss. The policy stands still, so all it says is drawn beforehand."""
         config, losses = self.config, []
         batches = [self.replay.sample(config.critic_dialogues, self.rng) for _ in range(config.critic_steps)]
-        states = list(dict.fromkeys(s for batch in batches for d in batch for s in d.states))
-        fresh = dict(zip(states, self.act(states), strict=True))
+        # Each visit of a state has an utterance of its own: all dialogues begin alike, and V is a mean over the policy.
+        fresh = iter(self.act([s for batch in batches for d in batch for s in d.states]))
         for batch in batches:
-            said = [fresh[s] for d in batch for s in d.states]
-            losses.append(self.critic_step(batch, said))
+            losses.append(self.critic_step(batch, [next(fresh) for d in batch for _ in d.states]))
         return float(np.mean(losses))
 
-    def critic_step(self, dialogues: Sequence[Dialogue], fresh: list[tuple[int, ...]]) -> float:
+    def critic_step(self, dialogues: Sequence[Dialogue], fresh: Sequence[tuple[int, ...]]) -> float:
         """One gradient step on eqs. (4, 5) and one of the target; `fresh` are B utterances of the present policy."""
         online, target, data = self.critic, self.target, stream(dialogues)
-        real, said = data.real, [u for d in dialogues for u in d.utterances]
+        real, states = data.real, [s for d in dialogues for s in d.states]
         with torch.no_grad():
-            code = target.read(data.ids, data.ends)
-            v_next = F.pad(target.v(code)[:, :, 1:], (0, 1))[:, real]  # the state after a turn is the next one
-            q_goal = q_target(data.reward, data.terminated, v_next, self.config.gamma)
-            v_goal = target.q(code[real], utterance_codes(target, fresh))
-        state = online.read(data.ids, data.ends)[real]
-        loss = critic_loss(online.q(state, utterance_codes(online, said)), q_goal, online.v(state), v_goal)
+            v_next = target.v(target.read(data.ids, data.ends))[:, :, 1:]  # the state after a turn is the next one
+            q_goal = q_target(data.reward, data.terminated, F.pad(v_next, (0, 1))[:, real], self.config.gamma)
+            v_goal = target.q(*codes(target, states, fresh).unbind(1))
+        before, after = online.read(data.ids, torch.cat([data.ends, data.last], 1)).chunk(2, 1)
+        loss = critic_loss(online.q(before[real], after[real]), q_goal, online.v(before[real]), v_goal)
         step(self.critic_optimiser, loss, online, self.config.max_grad_norm)
         polyak(target, online, self.config.tau)
         return loss.item()
@@ -237,20 +249,21 @@ class ArCHer(nn.Module):
         """`actor_steps` steps on eq. (7) at replayed states; returns means over the steps."""
         logs = []
         for _ in range(self.config.actor_steps):
-            states = self.states(self.config.actor_turns)
+            states = sorted(self.states(self.config.actor_turns), key=len)
             fresh = self.act(states)
-            adv = self.advantages(states, fresh)
-            prompt, n_pad = left_pad(states)
+            adv = weight = self.advantages(states, fresh)
             answer, mask = right_pad(fresh)
-            scores = score(self.policy, prompt, n_pad, answer, mask)
-            weight = adv
+            parts = [slice(i, i + ROWS) for i in range(0, len(states), ROWS)]
+            scores = [score(self.policy, *left_pad(states[i]), answer[i], mask[i]) for i in parts]
+            logp = torch.cat([s.logp for s in scores])
             if self.config.token_baseline:
-                baseline = self.baseline(scores.hidden.detach())
-                step(self.baseline_optimiser, baseline_loss(baseline, mask, adv), self.baseline, math.inf)
-                weight = adv[:, None] - baseline.detach()
-            loss = actor_loss(scores.logp, mask, weight)
-            step(self.policy_optimiser, loss, self.policy, self.config.max_grad_norm)
-            entropy = (scores.entropy.sum(1).mean()).item()
+                hidden = torch.cat([s.hidden for s in scores]).detach()
+                for _ in range(self.config.baseline_steps):
+                    loss = baseline_loss(self.baseline(hidden), mask, adv)
+                    step(self.baseline_optimiser, loss, self.baseline, math.inf)
+                weight = adv[:, None] - self.baseline(hidden).detach()
+            step(self.policy_optimiser, actor_loss(logp, mask, weight), self.policy, self.config.max_grad_norm)
+            entropy = torch.cat([s.entropy for s in scores]).sum(1).mean().item()
             logs.append({"advantage": adv.mean().item(), "spread": adv.std().item(), "entropy": entropy})
         return {key: float(np.mean([log[key] for log in logs])) for key in logs[0]} if logs else {}
 
@@ -262,9 +275,8 @@ class ArCHer(nn.Module):
     @torch.no_grad()
     def advantages(self, states: Sequence[tuple[int, ...]], utterances: Sequence[tuple[int, ...]]) -> Tensor:
         """Advantage (B,) of each utterance in its state, by the online critic."""
-        ids, mask = right_pad(states)
-        code = self.critic.read(ids, mask.sum(1, keepdim=True).long() - 1)[:, 0]
-        return advantage(self.critic.q(code, utterance_codes(self.critic, utterances)), self.critic.v(code))
+        before, after = codes(self.critic, states, utterances).unbind(1)
+        return advantage(self.critic.q(before, after), self.critic.v(before))
 
     def learn(self, iterations: int = 30) -> Iterator[dict[str, float]]:
         """Rollout, critic, actor. Yields a dict an iteration: "step" (dialogues so far), "progress", the numbers of

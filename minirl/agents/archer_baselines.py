@@ -16,13 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minirl.agents.archer import ArCHer, Config, step, utterance_codes
+from minirl.agents.archer import ArCHer, Config, codes, step
 from minirl.core.seeding import torch_generator
 from minirl.lm.dialogues import Dialogue, Stream, converse, say, stream, summary, token_logp
 from minirl.lm.gpt import GPT, Head
 from minirl.lm.rl_core import gae, masked_mean, ppo_clip, whiten
 from minirl.lm.tasks.guess import Guess
-from minirl.lm.tok import right_pad
 
 
 def packed(data: Stream, x: Tensor) -> Tensor:
@@ -166,10 +165,9 @@ class CHAI(ArCHer):
     @torch.no_grad()
     def best(self, states: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
         """The utterance of greatest min(Q_1, Q_2) among n of the policy, for each state."""
-        options = self.act([s for s in states for _ in range(self.n)])
-        ids, mask = right_pad(states)
-        code = self.target.read(ids, mask.sum(1, keepdim=True).long() - 1)[:, 0].repeat_interleave(self.n, 0)
-        q = self.target.q(code, utterance_codes(self.target, options)).min(0).values.view(-1, self.n)
+        states = [s for s in states for _ in range(self.n)]
+        options = self.act(states)
+        q = self.target.q(*codes(self.target, states, options).unbind(1)).min(0).values.view(-1, self.n)
         return [options[i * self.n + j] for i, j in enumerate(q.argmax(1).tolist())]
 
     def rollout(self) -> list[Dialogue]:

@@ -36,8 +36,8 @@ def say(policy: GPT, states: Sequence[Sequence[int]], task: Guess, generator: to
     """What the policy says in each state: B tuples of token ids. Rows of like length are sampled together."""
     order = sorted(range(len(states)), key=lambda i: len(states[i]))
     said = [()] * len(states)
-    for start in range(0, len(order), 256):
-        rows = order[start : start + 256]
+    for start in range(0, len(order), 128):
+        rows = order[start : start + 128]
         ids, n_pad = left_pad([states[i] for i in rows])
         drawn = sample(policy, ids, n_pad, max_new=task.max_new, generator=generator, temperature=temperature)
         for i, tokens, n in zip(rows, drawn.tokens.tolist(), drawn.lengths.tolist(), strict=True):

@@ -15,12 +15,13 @@ def task():
     return TwentyQuestions(rules(16), limit=8)
 
 
-def test_the_table_names_known_objects_and_tells_the_sixteen_apart_by_attributes_alone(task):
+def test_the_table_names_known_objects_and_tells_them_apart_by_attributes_alone(task):
     for word, (kind, having) in ATTRIBUTES.items():
         assert kind in PHRASINGS and set(having.split()) <= set(OBJECTS), word
         assert len(having.split()) == len(set(having.split())), word
     asked = len(ATTRIBUTES) * 3
     assert len(set(zip(*task.rules.replies[:asked], strict=True))) == 16
+    assert len(set(zip(*rules(32).replies[:asked], strict=True))) == 32
     assert len(OBJECTS) == len(set(OBJECTS)) == 32 and len(ATTRIBUTES) == 24
 
 

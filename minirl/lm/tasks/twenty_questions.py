@@ -30,7 +30,7 @@ PHRASINGS = {
 ATTRIBUTES = {  # word: (kind, the objects that have it)
     "alive": ("adjective", "dog eagle shark bee tree cat horse cow chicken penguin frog snake spider"),
     "sweet": ("adjective", "apple carrot banana"),
-    "heavy": ("adjective", "shark tree car boat airplane horse cow bus train"),
+    "heavy": ("adjective", "shark tree car boat airplane horse cow bus train table"),
     "wild": ("adjective", "eagle shark bee tree penguin frog snake spider"),
     "electric": ("adjective", "phone train lamp computer"),
     "sharp": ("adjective", "knife"),
@@ -49,7 +49,7 @@ ATTRIBUTES = {  # word: (kind, the objects that have it)
     "wheels": ("part", "car bicycle airplane bus train"),
     "wings": ("part", "eagle bee airplane chicken penguin"),
     "teeth": ("part", "dog shark cat horse cow snake"),
-    "seeds": ("part", "apple bread tree"),
+    "seeds": ("part", "apple bread tree banana"),
     "handles": ("part", "bicycle hammer spoon knife car"),
     "motors": ("part", "car airplane boat bus train"),
 }
