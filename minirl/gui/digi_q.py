@@ -64,6 +64,7 @@ class Config:
     temperature: float = 1.0  # at which candidates are drawn from mu, > 0 (1.2)
     theta: float = 0.02  # advantage that an imitated action must exceed (0.05 and 0.10)
     awr_beta: float = 0.05  # temperature of advantage-weighted regression, > 0 (0.01)
+    awr_clip: bool = True  # clip the advantage to [0, 1] there, as the authors do; False: bad actions count less than 1
     weight_cap: float = 100.0  # largest weight of advantage-weighted regression (none)
     pg_scale: float = 5.0  # factor of the clipped advantage with "pg"
     actor_steps: int = 400  # updates of the policy
@@ -325,7 +326,8 @@ class DigiQ(nn.Module):
         clipped = advantages(q, v)[:, 0].clamp(0, 1)  # of the logged action
         if config.extraction == "pg":
             return self.action, config.pg_scale * clipped
-        return self.action, (clipped / config.awr_beta).exp().clamp_max(config.weight_cap)
+        A = clipped if config.awr_clip else advantages(q, v)[:, 0]
+        return self.action, (A / config.awr_beta).exp().clamp_max(config.weight_cap)
 
     def learn_policy(self) -> Iterator[dict[str, Tensor]]:
         """Train the head of the policy on eq. (7), the critic frozen; its encoder stays that of mu."""
