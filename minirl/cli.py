@@ -38,12 +38,12 @@ def train(argv: list[str]) -> int:
         return 0 if argv and argv[0] in ("-h", "--help") else 2
     slug, *rest = argv
     module = agent_module(slug)
-    default = inspect.signature(agent_class(module).learn).parameters["steps"].default
+    _, amount = inspect.signature(agent_class(module).learn).parameters.values()  # self, and how long to train
 
     @dataclasses.dataclass
     class Options:
         # environment steps to train for, or iterations where a method has no environment
-        steps: int = 20_000 if default is inspect.Parameter.empty else default
+        steps: int = 20_000 if amount.default is inspect.Parameter.empty else amount.default
         out: Path | None = None  # checkpoint file (default: <slug>.safetensors)
         config: tyro.conf.OmitArgPrefixes[module.Config] = dataclasses.field(default_factory=module.Config)
 
@@ -61,6 +61,8 @@ def train(argv: list[str]) -> int:
     with tqdm(total=options.steps, unit="step") as bar:
         try:
             for log in agent.learn(options.steps):
+                if log.get("progress"):  # what counts as a step differs: dialogues, updates of all stages
+                    bar.total = round(log["step"] / log["progress"])
                 bar.update(log["step"] - step)
                 step = log["step"]
                 shown = next((key for key in ("return", "exploitability", "reward") if key in log), None)

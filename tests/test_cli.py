@@ -56,6 +56,14 @@ def test_mistakes_get_a_sentence_and_no_traceback(args, word, tmp_path):
 SMALL = ("--hidden", "8", "8", "--warmup", "50", "--batch-size", "16", "--eval-every", "200", "--eval-episodes", "2")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", [p.slug for p in PAPERS if p.status == "ready"])
+def test_every_ready_paper_can_be_trained(slug):
+    """Its options are listed; the amount of training is the one argument of `learn`, whatever its name."""
+    out = minirl("train", slug, "--help")
+    assert out.returncode == 0 and "--steps" in out.stdout and "--seed" in out.stdout, out.stderr
+
+
 def test_train_saves_a_checkpoint_that_acts(tmp_path):
     out = minirl("train", "sac", "--steps", "200", *SMALL, cwd=tmp_path)
     assert out.returncode == 0 and "finished after 200 steps" in out.stdout and "100%" in out.stderr
