@@ -258,6 +258,7 @@ def test_made_once_then_read_from_the_cache(cache, monkeypatch, capsys):
     assert load("lineworld-easy", 2).meta["recipe"] != made.meta["recipe"]
 
 
+@pytest.mark.slow
 def test_a_damaged_file_in_the_cache_is_refused_and_the_command_mends_it(cache, monkeypatch):
     slow_copy(monkeypatch)
     build("lineworld-easy", 0, bar=False)
@@ -275,6 +276,7 @@ def test_a_damaged_file_in_the_cache_is_refused_and_the_command_mends_it(cache, 
         load("lineworld-easy", 0)
 
 
+@pytest.mark.slow
 def test_command_line(cache, monkeypatch):
     from minirl.data.__main__ import main
 

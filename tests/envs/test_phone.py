@@ -325,6 +325,7 @@ def every_view():
             yield from ((w.layout, s) for s in w.states)
 
 
+@pytest.mark.slow
 def test_every_widget_has_a_cell_and_no_cell_two_widgets():
     seen = set()
     for layout, state in every_view():
@@ -415,6 +416,7 @@ def test_the_picture_does_not_depend_on_the_goal():
 # ------------------------------------------------------------------------------------------------------- 9. the caches
 
 
+@pytest.mark.slow
 def test_frames_put_together_from_caches_are_those_drawn_at_once():
     rng = np.random.default_rng(0)
     cases = list(every_view())
@@ -428,6 +430,7 @@ def test_frames_put_together_from_caches_are_those_drawn_at_once():
 # --------------------------------------------------------------------------------------------------------- confusions
 
 
+@pytest.mark.slow
 def test_confusions_are_wrong_and_all_kinds_occur():
     kinds = set()
     for goal in ONE_OF_EACH:

@@ -76,6 +76,7 @@ def test_roll_outs_are_deterministic_and_do_not_depend_on_how_many_phones_run(ba
     assert c.oracle["starts"] == a.oracle["starts"] and np.array_equal(np.bincount(c.goal), np.bincount(c.goal))
 
 
+@pytest.mark.slow
 def test_habits_are_one_wrong_action_each():
     """What `habit_row` adds to `noisy_row` on the screens of HABITS, by hand, over whole worlds."""
     seen = set()

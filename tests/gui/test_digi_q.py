@@ -251,6 +251,7 @@ def test_a_blind_feature_leaves_nothing_to_choose():
 # ---- tabular worlds: learned values against a linear solve ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gamma", [0.0, 0.9])
 def test_td_reaches_the_value_of_mu(gamma):
     """One-hot features and exact sweeps over a small world: the fixed point is Q of mu (with gamma = 0: the mean reward)."""
